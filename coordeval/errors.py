@@ -1,0 +1,98 @@
+"""The exception tree, and the exit code that each branch ends the command with.
+
+CoordevalError            2   anything a user can mend; printed as one line, without traceback
+|-- ConfigError           2   coordeval.toml, a prompt file, an option or a combination of options
+|-- MissingExtraError     2   a command needs packages of an extra that is not installed
+|-- DataError             2   a dataset or run file that cannot be read; says file and line
+|-- CheckpointError       2   a checkpoint that cannot be loaded or lacks coordinate tokens
+|-- RunMismatchError      2   a run directory that belongs to another checkpoint or other settings
+|-- RunLockedError        2   a run directory that another process writes at this moment
+|-- ValidationFailed      1   validation finished and found problems
+|-- RunIncomplete         3   ids without a line, too many errors, or nothing to evaluate
+`-- NotComparable         4   other ground truth, other protocol, no common ids
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_PROBLEMS = 1
+EXIT_USAGE = 2
+EXIT_INCOMPLETE = 3
+EXIT_NOT_COMPARABLE = 4
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class CoordevalError(Exception):
+    """A fault that the user can mend; its text says what, where and how."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(CoordevalError):
+    """An option, a configuration file or a combination of settings is wrong."""
+
+
+class MissingExtraError(CoordevalError):
+    """A command needs packages that only an extra installs."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'coordeval[{extra}]'")
+        self.extra = extra
+
+
+class DataError(CoordevalError):
+    """A dataset, image or run file cannot be read; the text names file and line."""
+
+
+class CheckpointError(CoordevalError):
+    """A checkpoint cannot be loaded, or its tokenizer lacks the coordinate tokens."""
+
+
+class RunMismatchError(CoordevalError):
+    """A run directory was written with another checkpoint or other settings."""
+
+
+class RunLockedError(CoordevalError):
+    """Another process is writing this run directory."""
+
+
+class ValidationFailed(CoordevalError):  # noqa: N818 - an outcome, not a fault
+    """Validation ran to its end and found problems."""
+
+    exit_code = EXIT_PROBLEMS
+
+
+class RunIncomplete(CoordevalError):  # noqa: N818 - an outcome, not a fault
+    """A run misses ids, holds too many errors, or there is nothing to evaluate."""
+
+    exit_code = EXIT_INCOMPLETE
+
+
+class NotComparable(CoordevalError):  # noqa: N818 - an outcome, not a fault
+    """Runs differ in what makes their numbers comparable."""
+
+    exit_code = EXIT_NOT_COMPARABLE
+
+
+__all__ = [
+    "EXIT_INCOMPLETE",
+    "EXIT_INTERNAL",
+    "EXIT_INTERRUPTED",
+    "EXIT_NOT_COMPARABLE",
+    "EXIT_OK",
+    "EXIT_PROBLEMS",
+    "EXIT_TERMINATED",
+    "EXIT_USAGE",
+    "CheckpointError",
+    "ConfigError",
+    "CoordevalError",
+    "DataError",
+    "MissingExtraError",
+    "NotComparable",
+    "RunIncomplete",
+    "RunLockedError",
+    "RunMismatchError",
+    "ValidationFailed",
+]

@@ -1,0 +1,186 @@
+"""Patterns and single steps over a text: spaces, strings, scalars, nested values, resynchronising.
+
+Every pattern is possessive where it repeats, so no step backtracks; every step moves forward, so
+a text is read in time linear in its length.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from json.decoder import scanstring  # type: ignore[attr-defined]  # the scanner of json.loads
+
+SPACES = re.compile(r"[ \t\n\r]*+")
+STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+SCALAR = re.compile(r"(?:-?+(?:0|[1-9]\d*+)(?:\.\d++)?+(?:[eE][+-]?+\d++)?+|true|false|null)")
+SPECIAL_TOKEN = re.compile(r"<\|(?!coord_)[^|<>\s]{1,40}\|>")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_W = r"[ \t\n\r]*+"
+_KEY = r'(?:desc|bbox|box|poly|line|point|quad|label|name|category)[^"\\]{0,24}+'
+RECORD_KEY = re.compile('"' + _KEY + '"' + _W + ":")
+RECORD_START = re.compile(r"\{" + _W + RECORD_KEY.pattern)
+SIBLING_START = re.compile(r"[}\]]" + _W + r",?+" + _W + "(?=" + RECORD_START.pattern + ")")
+KEY_AHEAD = re.compile(r'"[^"\\]{1,40}+"' + _W + ":")
+SWALLOWED_KEY = re.compile(_W + r'[A-Za-z_][\w ]{0,40}+"' + _W + ":")
+
+_RECORD_END = (
+    r"\}(?="
+    + _W
+    + r"(?:,?+"
+    + _W
+    + r"\{|\]|\Z|<\||```|,"
+    + _W
+    + r'"[^"\\]{1,40}+"'
+    + _W
+    + r":"
+    + _W
+    + r"\{))"
+)
+_RESYNC = re.compile(
+    r"\\."
+    r'|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=' + _W + r"[:,}\]])"
+    "|(?P<start>" + RECORD_START.pattern + ")"
+    "|(?P<end>" + _RECORD_END + ")",
+    re.DOTALL,
+)
+_CLOSED_LATER = re.compile(r"\}" + _W + r"\]|" + RECORD_START.pattern)
+_NESTED_STEP = re.compile(r'[\[\]{}"]')
+_CLOSER = {"[": "]", "{": "}"}
+MAX_SCANS_TO_END = 16
+"""How often per text a nested value may be followed to the very end before siblings end it."""
+
+
+class TruncatedText(Exception):  # noqa: N818 - a signal inside the parser, not a fault
+    """The text ended inside a record."""
+
+
+@dataclass
+class BrokenRecord(Exception):  # noqa: N818 - a signal inside the parser, not a fault
+    """A record is broken outside the brackets of a geometry list."""
+
+    detail: str
+    resync_from: int
+    evidence: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.detail)
+
+
+def skip_spaces(text: str, position: int) -> int:
+    """Position of the next character that is not JSON white space."""
+    match = SPACES.match(text, position)
+    assert match is not None
+    return match.end()
+
+
+def read_string(text: str, position: int, followers: str) -> tuple[str, int]:
+    """Decode the JSON string at `position`; what follows it must be one of `followers`.
+
+    Returns the value and the position after the closing quote. Raises BrokenRecord with detail
+    `unclosed_string` where the quote found is really the opening quote of a later key, or where
+    the string runs over closed records to the end; `bad_string` for control characters and
+    unknown escapes; TruncatedText where the text ends inside.
+    """
+    match = STRING.match(text, position)
+    if match is None:
+        if _CLOSED_LATER.search(text, position + 1):
+            raise BrokenRecord("unclosed_string", position + 1)
+        raise TruncatedText
+    after = skip_spaces(text, match.end())
+    if after == len(text):
+        raise TruncatedText
+    if text[after] not in followers:
+        if SWALLOWED_KEY.match(text, match.end()) or (followers == ":" and ":" in match.group()):
+            raise BrokenRecord("unclosed_string", position + 1)
+        detail = "missing_colon" if followers == ":" else "missing_comma"
+        raise BrokenRecord(detail, match.end(), text[after : after + 20])
+    try:
+        value, _ = scanstring(text, position + 1, True)
+    except ValueError:
+        raise BrokenRecord("bad_string", match.end(), match.group()[:40]) from None
+    if LONE_SURROGATE.search(value):
+        value = LONE_SURROGATE.sub("\ufffd", value)
+    return value, match.end()
+
+
+@dataclass(slots=True)
+class NestedBudget:
+    """How many more nested values of one text may be followed to its end."""
+
+    scans_left: int = MAX_SCANS_TO_END
+
+
+def skip_nested(text: str, position: int, budget: NestedBudget) -> int:
+    """Position after the balanced `[...]` or `{...}` that opens at `position`; strings honoured.
+
+    Raises BrokenRecord on a closer of the wrong kind, and where the value runs to the end of the
+    text over what looks like the next record; TruncatedText where it just runs to the end.
+    """
+    stack = [_CLOSER[text[position]]]
+    place = position + 1
+    sibling_at = len(text)
+    if budget.scans_left <= 0:
+        sibling = SIBLING_START.search(text, place)
+        sibling_at = sibling.end() if sibling else len(text)
+    while match := _NESTED_STEP.search(text, place, sibling_at):
+        place = match.end()
+        character = match.group()
+        if character in "[{":
+            stack.append(_CLOSER[character])
+        elif character == '"':
+            string = STRING.match(text, match.start())
+            if string is None:
+                break
+            place = string.end()
+        elif character != stack.pop():
+            raise BrokenRecord("mismatched_bracket", match.start(), character)
+        if not stack:
+            return place
+    budget.scans_left -= 1
+    sibling = SIBLING_START.search(text, position)
+    if sibling is not None:
+        raise BrokenRecord("unclosed_value", sibling.end())
+    raise TruncatedText
+
+
+def resync(text: str, opening: int, position: int) -> tuple[int, bool]:
+    """Where the broken record that opened at `opening` ends, searching from `position`.
+
+    Returns the position after its closing brace, or the end of its content before the next
+    record; and whether any such place was found (else the position is the end of the text).
+    """
+    for match in _RESYNC.finditer(text, position):
+        if match.lastgroup == "end":
+            return match.end(), True
+        if match.lastgroup == "start":
+            return before_separator(text, opening, match.start()), True
+    return len(text), False
+
+
+def before_separator(text: str, opening: int, end: int) -> int:
+    """Position before the white space and the comma that stand before `end`."""
+    while end > opening and text[end - 1] in " \t\n\r":
+        end -= 1
+    if end > opening and text[end - 1] == ",":
+        end -= 1
+    return end
+
+
+__all__ = [
+    "KEY_AHEAD",
+    "LONE_SURROGATE",
+    "RECORD_KEY",
+    "RECORD_START",
+    "SCALAR",
+    "SPECIAL_TOKEN",
+    "STRING",
+    "BrokenRecord",
+    "NestedBudget",
+    "TruncatedText",
+    "before_separator",
+    "read_string",
+    "resync",
+    "skip_nested",
+    "skip_spaces",
+]

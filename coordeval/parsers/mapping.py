@@ -1,0 +1,80 @@
+"""The older container: a map `{"object_1": {...}, "object_2": {...}}`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from coordeval.parsers.lexer import KEY_AHEAD, SPECIAL_TOKEN
+from coordeval.parsers.listing import skip_stray
+from coordeval.parsers.record import MAP_KEY
+from coordeval.parsers.surroundings import FENCE, PUNCTUATION, note_after, note_before
+
+if TYPE_CHECKING:
+    from coordeval.parsers.state import ReadState
+
+_W = r"[ \t\n\r]*+"
+_MAP_CONTAINER = re.compile(r"\{" + _W + r'(?="object_\d{1,9}"' + _W + r":" + _W + r"\{)")
+_EMPTY_MAP = re.compile(r"\{" + _W + r"\}")
+
+
+def read_map(state: ReadState) -> bool:
+    """Read the first map of a text, records in the order of their numbers; False without one."""
+    text = state.text
+    match = _MAP_CONTAINER.search(text)
+    if match is None:
+        empty = _EMPTY_MAP.search(text)
+        if empty is None or PUNCTUATION.sub("", FENCE.sub("", text)).strip():
+            return False
+        note_before(state, empty.start())
+        note_after(state, empty.end(), _MAP_CONTAINER)
+        return True
+    note_before(state, match.start())
+    numbers: list[int] = []
+    after = _walk_map(state, match.end(), numbers)
+    note_after(state, after, _MAP_CONTAINER)
+    order = sorted(range(len(state.records)), key=numbers.__getitem__)
+    state.records = [state.records[i] for i in order]
+    return True
+
+
+def _walk_map(state: ReadState, place: int, numbers: list[int]) -> int:
+    """Read `"object_N": {...}` entries up to and including the closing brace.
+
+    Appends each record's N to `numbers`; returns the position after the brace.
+    """
+    text, size = state.text, len(state.text)
+    after_value = after_comma = False
+    number = 0
+    while True:
+        place = state.spaces(place, " " if after_comma and text.startswith(" ", place) else "")
+        if place >= size or SPECIAL_TOKEN.match(text, place):
+            state.issues["truncated"] += not state.is_truncated
+            return place
+        character = text[place]
+        if character == "}":
+            state.issues["trailing_comma"] += after_comma
+            return place + 1
+        if character == ",":
+            state.issues["trailing_comma"] += after_comma or not after_value
+            after_comma, place = True, place + 1
+            continue
+        key = KEY_AHEAD.match(text, place)
+        if key is not None:
+            state.issues["missing_comma"] += after_value and not after_comma
+            place = state.spaces(key.end(), " ")
+            known = MAP_KEY.fullmatch(key.group()[1:].partition('"')[0])
+            state.issues["unknown_top_level_key"] += known is None
+            number = int(known.group(1)) if known else number
+        elif character == "{":
+            state.issues["stray_value"] += 1
+        if text.startswith("{", place):
+            place = state.record(place)
+            numbers.append(number)
+        elif place < size:
+            state.issues["stray_value"] += key is None or known is not None
+            place = skip_stray(state, place)
+        after_value, after_comma = True, False
+
+
+__all__ = ["read_map"]

@@ -1,0 +1,49 @@
+"""coordeval.toml: found upwards, paths absolute, unknown keys refused with the nearest one."""
+
+import pytest
+
+from coordeval.config import Defaults, load_defaults
+from coordeval.errors import ConfigError
+
+
+def test_the_nearest_file_upwards_applies_with_absolute_paths(tmp_path):
+    """Paths are relative to the file that names them, wherever the command runs."""
+    (tmp_path / "coordeval.toml").write_text(
+        'data = "d/x.jsonl"\nframe = "unit-1000"\n[decode]\nseed = 3\n'
+    )
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    got = load_defaults(inner)
+    assert got.data == tmp_path / "d" / "x.jsonl"
+    assert (got.frame, got.decode, got.dialect) == ("unit-1000", {"seed": 3}, None)
+
+
+def test_a_file_beside_the_checkpoint_applies_but_not_one_inside(tmp_path):
+    """`near` is searched from its parent upwards; its own inside may be foreign."""
+    cwd, shelf = tmp_path / "cwd", tmp_path / "shelf"
+    checkpoint = shelf / "ckpt"
+    cwd.mkdir()
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "coordeval.toml").write_text('data = "evil.jsonl"')
+    assert load_defaults(cwd, near=checkpoint) == Defaults()
+    (shelf / "coordeval.toml").write_text('data = "good.jsonl"')
+    assert load_defaults(cwd, near=checkpoint).data == shelf / "good.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('dat = "x"', "did you mean 'data'"),
+        ("[decode]\ntemprature = 1", "did you mean 'temperature'"),
+        ("data = 5", "'data' must be a string"),
+        ("data = ", "cannot be read"),
+        ("decode = 5", "must be a table"),
+    ],
+)
+def test_mistakes_are_refused_in_one_line(tmp_path, content, message):
+    """A wrong key or value names the file and what to write instead."""
+    (tmp_path / "coordeval.toml").write_text(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_defaults(tmp_path)
+    assert "coordeval.toml" in str(error.value)
+    assert "\n" not in str(error.value).strip() or "cannot be read" in message
