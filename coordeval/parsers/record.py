@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import mul
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordeval.coords import MAX_BIN
@@ -37,6 +38,7 @@ _DRIFTED_KINDS: tuple[tuple[str, GeometryKind], ...] = (
     ("quad", "poly"),
 )
 MAP_KEY = re.compile(r"object_(\d{1,9})")
+_LEAST_VALUES: dict[GeometryKind, int] = {"bbox_2d": 4, "poly": 6, "line": 4}
 _KINDS_BY_KEY: dict[str, GeometryKind] = {kind: kind for kind in GEOMETRY_KINDS}
 
 
@@ -286,8 +288,7 @@ def _judge(fields: Fields, dialect: Dialect) -> _Drop | None:
 def judge_values(values: Sequence[int], kind: GeometryKind, *, in_bins: bool) -> _Drop | None:
     """Arity, range and degeneracy of a plain list of coordinates; None where it is valid."""
     count = len(values)
-    least = {"bbox_2d": 4, "poly": 6, "line": 4}[kind]
-    if count < least:
+    if count < _LEAST_VALUES[kind]:
         return reasons.WRONG_ARITY, "too_few", None, None
     if kind == "bbox_2d" and count > 4:
         return reasons.WRONG_ARITY, "too_many", None, None
@@ -307,7 +308,9 @@ def judge_values(values: Sequence[int], kind: GeometryKind, *, in_bins: bool) ->
 def doubled_area(values: Sequence[int]) -> int:
     """Twice the signed area of a flat polygon x, y, x, y, ... by the shoelace formula."""
     xs, ys = values[0::2], values[1::2]
-    return sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))
+    forward: int = sum(map(mul, xs, ys[1:]))  # map stops at the shorter one
+    backward: int = sum(map(mul, ys, xs[1:]))
+    return forward - backward + xs[-1] * ys[0] - ys[-1] * xs[0]
 
 
 __all__ = ["MAP_KEY", "ReadRecord", "doubled_area", "judge_values", "read_record"]

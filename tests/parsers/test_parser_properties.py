@@ -88,14 +88,16 @@ def test_what_the_writer_writes_the_parser_reads_back(items, dialect):
     assert all(span[0] == "{" and span[-1] == "}" for span in spans)
 
 
-@given(
-    st.lists(st.tuples(descriptions | st.just(" "), st.tuples(bins, bins, bins, bins)), max_size=5),
-    dialects,
-)
+any_geometry = st.tuples(
+    st.sampled_from(["bbox_2d", "poly", "line"]), st.lists(bins, min_size=1, max_size=8)
+) | st.tuples(st.just("bbox_2d"), st.lists(bins, min_size=4, max_size=4))
+
+
+@given(st.lists(st.tuples(descriptions | st.just(" "), any_geometry), max_size=5), dialects)
 @settings(max_examples=400, deadline=None)
 def test_the_fast_path_says_what_the_careful_path_says(items, dialect):
     """Where the fast path answers, the careful path gives the same records, spans and issues."""
-    text = render_text([(desc, "bbox_2d", values) for desc, values in items], dialect)
+    text = render_text([(desc, kind, values) for desc, (kind, values) in items], dialect)
     fast = parse_fast(text, dialect)
     careful = parse_careful(text, dialect)
     if fast is not None:
@@ -117,7 +119,15 @@ def test_the_fast_path_declines_or_agrees_on_any_text(text):
 
 def test_the_fast_path_answers_clean_boxes():
     """Canonical boxes, degenerate ones included, take the fast path."""
-    for text in (wrap(G, H), wrap(), wrap(G, record(values=(5, 5, 5, 9))), wrap(record("猫"))):
+    polygon, line = record(values=(1, 2, 3, 4, 5, 9), key="poly"), record(key="line")
+    odd = record(values=(1, 2, 3, 4, 5, 9, 7), key="poly")
+    for text in (
+        wrap(G, H),
+        wrap(),
+        wrap(G, record(values=(5, 5, 5, 9))),
+        wrap(record("猫")),
+        wrap(G, polygon, line, odd),
+    ):
         assert parse_fast(text, DIALECTS["coordjson"]) is not None
 
 
