@@ -1,0 +1,1 @@
+"""Images and ground truth: the dataset contract, COCO, prompts, writing order, scenes."""

@@ -73,9 +73,8 @@ def _geometry_px(
     if kind == "bbox_2d" and count != 4:
         raise DataError(f"'bbox_2d' needs 4 coordinates, found {count}")
     if count < MIN_VALUES[kind] or count % 2:
-        raise DataError(
-            f"{kind!r} needs an even number of coordinates, {MIN_VALUES[kind]} or more; found {count}"
-        )
+        least = MIN_VALUES[kind]
+        raise DataError(f"{kind!r} needs an even number of coordinates, {least} or more: {count}")
     if all(isinstance(value, str) for value in raw):
         return _from_bins([_token_bin(value, kind) for value in raw], width, height, frame)
     for value in raw:

@@ -1,0 +1,122 @@
+"""`coordeval inspect RUN [ID]`: the worst rollouts, or one of them record by record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordeval.cli.score import (
+    DialectOption,
+    FieldOrderOption,
+    FrameOption,
+    RunArgument,
+    open_with_reading,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from coordeval.metrics.result import ScoreResult
+
+
+def inspect_run(
+    run: RunArgument,
+    image_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="One sample; without it, the worst ones.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only samples with this drop reason (wrong_arity, ...).")
+    ] = None,
+    issue: Annotated[
+        str | None, typer.Option(help="Only samples with this issue (truncated, ...).")
+    ] = None,
+    loops: Annotated[bool, typer.Option("--loops", help="Only samples with a loop.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many samples to list.")] = 20,
+    full_tokens: Annotated[
+        bool, typer.Option("--full-tokens", help="Write <|coord_k|> out instead of <k>.")
+    ] = False,
+    dialect: DialectOption = None,
+    field_order: FieldOrderOption = None,
+    frame: FrameOption = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show what was written, what was dropped and why, and where it loops; worst samples first.
+
+    Examples: coordeval inspect runs/x; coordeval inspect runs/x 0017;
+    coordeval inspect runs/x --reason wrong_arity --json
+    """
+    from coordeval.metrics.score import score_run
+
+    opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
+    result = score_run(opened)
+    if image_id is not None:
+        _show_one(result, run, image_id, shorten=not full_tokens, json_output=json_output)
+        return
+    _list_worst(_filtered(result, reason, issue, loops=loops), run, limit, json_output=json_output)
+
+
+def _filtered(
+    result: ScoreResult, reason: str | None, issue: str | None, *, loops: bool
+) -> pd.DataFrame:
+    from coordeval.errors import ConfigError
+
+    table = result.per_image
+    for prefix, name, what in (("drop_", reason, "drop reason"), ("issue_", issue, "issue")):
+        if name is None:
+            continue
+        if prefix + name not in table.columns:
+            known = [c.removeprefix(prefix) for c in table.columns if c.startswith(prefix)]
+            raise ConfigError(f"unknown {what} {name!r}: use one of {', '.join(known)}")
+        table = table[table[prefix + name] > 0]
+    return table[table["loop"]] if loops else table
+
+
+def _list_worst(table: pd.DataFrame, run: Path, limit: int, *, json_output: bool) -> None:
+    from coordeval.jsonl import dump_line
+    from coordeval.reports.console import result_console
+    from coordeval.reports.worst import render_worst, worst_rows
+
+    rows = worst_rows(table, limit)
+    if json_output:
+        typer.echo(dump_line(rows).decode().rstrip())
+        return
+    console = result_console()
+    console.print(render_worst(rows, total=len(table)))
+    if rows:
+        console.print(f"one of them: {inspect_command(run, rows[0]['id'])}", soft_wrap=True)
+
+
+def _show_one(
+    result: ScoreResult, run: Path, image_id: str, *, shorten: bool, json_output: bool
+) -> None:
+    import difflib
+
+    from coordeval.errors import ConfigError
+    from coordeval.jsonl import dump_line
+    from coordeval.reports.console import result_console
+    from coordeval.reports.inspection import inspect_image, render_inspection
+
+    inspection = inspect_image(result, image_id)
+    if inspection is None:
+        ids = [entry.id for entry in result.columns.images]
+        near = [i for i in ids if image_id in i][:1] or difflib.get_close_matches(image_id, ids, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "list them with: coordeval inspect RUN"
+        raise ConfigError(f"{run}: no sample {image_id!r}; {hint}")
+    if json_output:
+        typer.echo(dump_line(inspection.to_json()).decode().rstrip())
+        return
+    result_console().print(render_inspection(inspection, shorten=shorten))
+
+
+def inspect_command(run: Path, image_id: str) -> str:
+    """The command that shows one sample, safe to print and to paste where the id is plain."""
+    import shlex
+
+    from coordeval.reports.printable import printable
+
+    return printable(shlex.join(["coordeval", "inspect", str(run), image_id]))
+
+
+__all__ = ["inspect_command", "inspect_run"]

@@ -1,0 +1,198 @@
+"""`coordeval score RUN`: numbers and tables of a run directory or a bare file of rollout lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from coordeval.metrics.result import ScoreResult
+    from coordeval.records import Category
+    from coordeval.runs import Run
+
+
+class ScoreSource(StrEnum):
+    """Where the confidence of a detection comes from."""
+
+    auto = "auto"
+    scores = "scores"
+    logprob = "logprob"
+    fused = "fused"
+    order = "order"
+    constant = "constant"
+
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Run directory, or a JSONL file of rollout lines."),
+]
+DialectOption = Annotated[
+    str | None, typer.Option(help="How objects are written.  [default: the run's, or coordjson]")
+]
+FieldOrderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="desc_first|geometry_first",
+        help="Enforce this order of fields; others are dropped as key_order.",
+    ),
+]
+FrameOption = Annotated[
+    str | None, typer.Option(help="What a bin means.  [default: the run's, or coordexp]")
+]
+
+
+def score(
+    run: RunArgument,
+    protocol: Annotated[
+        str, typer.Option(help="Evaluation protocol: coordeval, coordexp, rex-omni.")
+    ] = "coordeval",
+    scores: Annotated[
+        ScoreSource,
+        typer.Option(
+            help="Confidences. auto: the lines' scores, else log-probabilities, else constant."
+        ),
+    ] = ScoreSource.auto,
+    dialect: DialectOption = None,
+    field_order: FieldOrderOption = None,
+    frame: FrameOption = None,
+    classes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class list, one name per line.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write.  [default: RUN/score]")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print metrics.json.")] = False,
+) -> None:
+    """Parse, match and score what a model wrote; print the report and store the tables.
+
+    The scores of a run directory go to RUN/score (RUN/score@NAME under another protocol); those
+    of a bare file are printed, and stored only with --out.
+    """
+    from coordeval.metrics.protocols import protocol_named
+
+    opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
+    result = _score(
+        opened,
+        protocol=protocol_named(protocol),
+        score_source=scores.value,
+        categories=_read_classes(classes) if classes is not None else None,
+    )
+    folder = out
+    if folder is None and opened.is_directory:
+        folder = run / ("score" if protocol == "coordeval" else f"score@{protocol}")
+    _finish(opened, result, folder, json_output=json_output)
+
+
+def open_with_reading(
+    path: Path, *, dialect: str | None, field_order: str | None, frame: str | None
+) -> Run:
+    """Open a run, with another reading than its own where options ask for one."""
+    from coordeval.runs import open_run
+
+    opened = open_run(path)
+    meta = dict(opened.meta)
+    if frame is not None:
+        meta["frame"] = frame
+    return replace(opened, meta=_with_dialect(meta, dialect, field_order))
+
+
+def score_and_print(run_path: Path, json_output: bool) -> ScoreResult:
+    """Score a run directory under the default protocol, store the tables, print the report."""
+    from coordeval.metrics.protocols import protocol_named
+    from coordeval.runs import open_run
+
+    opened = open_run(run_path)
+    result = _score(
+        opened, protocol=protocol_named("coordeval"), score_source="auto", categories=None
+    )
+    _finish(opened, result, run_path / "score", json_output=json_output)
+    return result
+
+
+def _score(run: Run, **options: object) -> ScoreResult:
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from coordeval.metrics.score import score_run
+    from coordeval.reports.console import progress_console
+
+    console = progress_console()
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("scoring: {task.completed:,} images"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("scoring", total=None)
+        return score_run(
+            run,
+            progress=lambda done: progress.update(task, completed=done),
+            **options,  # type: ignore[arg-type]
+        )
+
+
+def _finish(run: Run, result: ScoreResult, folder: Path | None, *, json_output: bool) -> None:
+    from coordeval.errors import RunIncomplete
+
+    if folder is not None:
+        from coordeval.metrics.write import write_score
+
+        write_score(result, folder)
+    if json_output:
+        from coordeval.jsonl import dump_line
+
+        typer.echo(dump_line(result.to_json()).decode().rstrip())
+    else:
+        from coordeval.reports.console import result_console
+        from coordeval.reports.terminal import score_report
+
+        console = result_console()
+        console.print(score_report(result, name=str(run.path), meta=run.meta))
+        if folder is not None:
+            console.print(
+                f"\nscores: {folder}    next: coordeval inspect {run.path}", soft_wrap=True
+            )
+    if result.status == "empty":
+        raise RunIncomplete(f"{run.path}: nothing to evaluate: it holds no rollout without error")
+
+
+def _with_dialect(
+    meta: dict[str, object], name: str | None, field_order: str | None
+) -> dict[str, object]:
+    from coordeval.errors import ConfigError
+    from coordeval.parsers.dialects import DEFAULT_DIALECT, dialect_named
+
+    if name is None and field_order is None:
+        return meta
+    if field_order not in (None, "desc_first", "geometry_first"):
+        raise ConfigError(f"--field-order {field_order!r}: use desc_first or geometry_first")
+    if name is None:
+        stored = meta.get("dialect")
+        name = str(stored["name"]) if isinstance(stored, dict) else DEFAULT_DIALECT
+    dialect = dialect_named(
+        name,
+        field_order=field_order,  # type: ignore[arg-type]
+        enforce_field_order=field_order is not None,
+    )
+    return meta | {"dialect": dialect.to_json()}
+
+
+def _read_classes(path: Path) -> list[Category]:
+    from coordeval.errors import ConfigError
+    from coordeval.records import Category
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--classes {path}: cannot be read: {error}") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ConfigError(f"--classes {path}: holds no class name; write one per line")
+    return [Category(id=number, name=name) for number, name in enumerate(names, start=1)]
+
+
+__all__ = ["open_with_reading", "score", "score_and_print"]

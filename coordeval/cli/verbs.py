@@ -1,0 +1,64 @@
+"""The table of verbs, and the group that imports a verb only when it is called."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+
+class Verb(NamedTuple):
+    """Where a verb lives, and its line in the list of commands."""
+
+    module: str
+    function: str
+    help: str
+
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb("demo", "demo", "See in a minute what coordeval does; needs no data."),
+    "rollout": Verb("rollout", "rollout", "Let a checkpoint write freely for every image."),
+    "score": Verb("score", "score", "Parse, match and score what a model wrote."),
+    "inspect": Verb("inspect", "inspect_run", "Show what was written, dropped and looped."),
+    "merge": Verb("merge", "merge", "Join the shards of one rollout."),
+    "data": Verb("data", "app", "Convert, validate and describe datasets."),
+}
+
+
+class VerbGroup(TyperGroup):
+    """A group whose commands are listed from the table and imported on use."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in the order of the table."""
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import one verb; None for an unknown name, after a hint at the nearest one."""
+        del ctx
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            near = difflib.get_close_matches(cmd_name, VERBS, n=1)
+            if near:
+                typer.echo(f"did you mean: coordeval {near[0]}?", err=True)
+            return None
+        target = getattr(import_module(f"coordeval.cli.{verb.module}"), verb.function)
+        if isinstance(target, typer.Typer):
+            return typer.main.get_command(target)
+        single = typer.Typer(
+            add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+        )
+        single.command(cmd_name)(target)
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+
+__all__ = ["VERBS", "Verb", "VerbGroup"]

@@ -1,0 +1,1 @@
+"""Numbers to people: the terminal today, pages and machine formats to come."""

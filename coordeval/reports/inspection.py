@@ -1,0 +1,227 @@
+"""One rollout under the glass: its text record by record, what became of each, and its loops."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from coordeval.reports.formats import number
+from coordeval.reports.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from rich.console import RenderableType
+
+    from coordeval.metrics.columns import ImageEntry
+    from coordeval.metrics.loops import LoopFinding
+    from coordeval.metrics.result import ScoreResult
+
+_TOKEN = re.compile(r"<\|coord_(\d+)\|>")
+_STRUCTURE = re.compile(r"[\s,]*")
+STYLES = {
+    "right": "green",
+    "wrong": "yellow",
+    "ignored": "dim",
+    "unscored": "dim",
+    "removed": "dim",
+    "dropped": "red",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedRecord:
+    """One found record with its verdict; `note` says why in words."""
+
+    index: int
+    start: int
+    end: int
+    verdict: str
+    note: str
+    reason: str | None
+    detail: str | None
+    evidence: str | None
+    slot: int | None
+    partner: int | None
+    copy: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """Everything that is shown of one rollout."""
+
+    entry: ImageEntry
+    records: list[InspectedRecord]
+    loops: Sequence[LoopFinding]
+    missed: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the verbatim text, its records with spans and verdicts, loops, misses."""
+        entry = self.entry
+        return {
+            "id": entry.id,
+            "image": entry.image,
+            "width": entry.width,
+            "height": entry.height,
+            "finish_reason": entry.finish_reason,
+            "text": entry.text,
+            "issues": entry.issues,
+            "conforming": entry.conforming,
+            "records": [asdict(record) for record in self.records],
+            "loops": [asdict(loop) for loop in self.loops],
+            "missed": self.missed,
+        }
+
+
+def inspect_image(result: ScoreResult, image_id: str) -> Inspection | None:
+    """Collect what is known of one image; None where the run holds no rollout of that id."""
+    entry = next((entry for entry in result.columns.images if entry.id == image_id), None)
+    if entry is None:
+        return None
+    rows = result.objects[result.objects["id"] == image_id]
+    records = [_record(row) for row in _rows(rows[rows["role"] == "pred"])]
+    missed = [
+        {"desc": row["desc"], "box_px": [row[f"{side}_px"] for side in ("x1", "y1", "x2", "y2")]}
+        for row in _rows(rows[(rows["role"] == "gt") & (rows["verdict"] == "missed")])
+    ]
+    return Inspection(entry=entry, records=records, loops=result.loops_of(image_id), missed=missed)
+
+
+def _rows(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    plain = table.astype(object).where(table.notna(), None)
+    for row in plain.to_dict("records"):
+        yield {str(name): value for name, value in row.items()}
+
+
+def _record(row: dict[str, Any]) -> InspectedRecord:
+    copy = "exact" if row["exact_repeat"] else "near" if row["near_repeat"] else None
+    slot = None if row["slot"] is None else int(row["slot"])
+    note = _drop_note(row["reason"], row["detail"], row["evidence"], slot)
+    if row["reason"] is None:
+        note = str(row["verdict"])
+    if copy is not None:
+        note += f", {copy} copy"
+    return InspectedRecord(
+        index=int(row["index"]),
+        start=int(row["start"]),
+        end=int(row["end"]),
+        verdict=str(row["verdict"]),
+        note=note,
+        reason=row["reason"],
+        detail=row["detail"],
+        evidence=row["evidence"],
+        slot=slot,
+        partner=None if row["partner"] is None else int(row["partner"]),
+        copy=copy,
+    )
+
+
+def _drop_note(
+    reason: str | None, detail: str | None, evidence: str | None, slot: int | None
+) -> str:
+    note = str(reason)
+    if detail:
+        note += f": {printable(detail, limit=40)}"
+    if evidence is not None:
+        note += f" {printable(evidence, limit=24)!s}"
+    if slot is not None:
+        note += f" in slot {slot}"
+    return note
+
+
+def render_inspection(inspection: Inspection, *, shorten: bool = True) -> Group:
+    """The rollout for a terminal; `shorten` writes coordinate tokens as <k>."""
+    entry = inspection.entry
+    head = Text(printable(entry.id), style="bold")
+    facts = [f"{entry.width} x {entry.height}"]
+    if entry.finish_reason:
+        facts.append(f"finish: {entry.finish_reason}")
+    if entry.token_ids is not None:
+        facts.append(f"{len(entry.token_ids)} tokens")
+    facts.append(f"{entry.num_valid} of {entry.num_found} records kept")
+    head.append("  " + ", ".join(facts), style="dim")
+    parts: list[RenderableType] = [head]
+    if entry.failed:
+        parts.append(Text("the engine reported an error; its objects count as missed", "red"))
+    if entry.issues:
+        parts.append(Text("issues: " + ", ".join(sorted(entry.issues)), style="yellow"))
+    parts += [Text(), _body(inspection, shorten=shorten)]
+    if inspection.missed:
+        parts += [Text(), Text("missed:", style="bold")]
+        for missed in inspection.missed:
+            box = ", ".join(number(value, 1) for value in missed["box_px"])
+            parts.append(Text(f"  {printable(missed['desc'], limit=60)}  [{box}] px"))
+    return Group(*parts)
+
+
+def _body(inspection: Inspection, *, shorten: bool) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(overflow="fold", ratio=3)
+    grid.add_column(overflow="fold", ratio=1)
+    text = inspection.entry.text
+    place = 0
+    hidden: LoopFinding | None = None
+    for record in inspection.records:
+        loop = _loop_at(inspection.loops, record.start)
+        if loop is not None:
+            if loop is not hidden:
+                grid.add_row(*_loop_row(loop))
+                hidden = loop
+            place = max(place, record.end)
+            continue
+        _add_gap(grid, text[place : record.start], shorten=shorten)
+        style = STYLES.get(record.verdict, "")
+        shown = Text(_shown(text[record.start : record.end], shorten=shorten), style=style)
+        if record.evidence:
+            shown.highlight_words([printable(record.evidence)], style="bold reverse")
+        grid.add_row(shown, Text(record.note, style=style))
+        place = record.end
+    for loop in inspection.loops:
+        if loop.period_records is None:
+            grid.add_row(*_loop_row(loop))
+    _add_gap(grid, text[place:], shorten=shorten)
+    return grid
+
+
+def _loop_at(loops: Sequence[LoopFinding], place: int) -> LoopFinding | None:
+    """The loop of records whose further copies cover that place of the text."""
+    for loop in loops:
+        if loop.period_records is not None and loop.onset_char <= place < loop.end_char:
+            return loop
+    return None
+
+
+def _loop_row(loop: LoopFinding) -> tuple[Text, Text]:
+    unit = "text"
+    if loop.period_records is not None:
+        unit = "record" if loop.period_records == 1 else f"{loop.period_records} records"
+    what = Text(f"↻ the {unit} above, x {loop.repeats} in all", style="bold magenta")
+    note = "loop"
+    if loop.onset_token is not None:
+        note += f" from token {loop.onset_token}"
+    if loop.wasted_tokens is not None:
+        note += f": {loop.wasted_tokens} tokens"
+    if loop.reaches_end:
+        note += ", to the end"
+    return what, Text(note, style="bold magenta")
+
+
+def _add_gap(grid: Table, gap: str, *, shorten: bool) -> None:
+    if _STRUCTURE.fullmatch(gap):
+        return
+    grid.add_row(Text(_shown(gap.strip(" ,"), shorten=shorten), style="dim"), Text())
+
+
+def _shown(text: str, *, shorten: bool) -> str:
+    if shorten:
+        text = _TOKEN.sub(r"<\1>", text)
+    return printable(text)
+
+
+__all__ = ["InspectedRecord", "Inspection", "inspect_image", "render_inspection"]

@@ -1,0 +1,80 @@
+"""The list of the worst samples of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from coordeval.reports.formats import number
+from coordeval.reports.printable import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def worst_rows(per_image: pd.DataFrame, limit: int) -> list[dict[str, Any]]:
+    """The rows with most wrong, missed and dropped objects, as plain data, worst first.
+
+    Counts are those of IoU .50, or of the protocol's first threshold; ties keep run order.
+    """
+    threshold = next(c.partition("@")[2] for c in per_image.columns if c.startswith("tp@"))
+    if "tp@0.50" in per_image.columns:
+        threshold = "0.50"
+    rows = []
+    for row in per_image.to_dict("records"):
+        drops = _positive(row, "drop_")
+        right, wrong, missed = (int(row[f"{name}@{threshold}"]) for name in ("tp", "fp", "fn"))
+        rows.append(
+            {
+                "id": row["id"],
+                "failures": wrong + missed + sum(drops.values()),
+                "gt": int(row["gt"]),
+                "right": right,
+                "wrong": wrong,
+                "missed": missed,
+                "drops": drops,
+                "issues": sorted(_positive(row, "issue_")),
+                "loop": bool(row["loop"]),
+                "error": bool(row["error"]),
+                "finish_reason": row["finish_reason"],
+            }
+        )
+    rows.sort(key=lambda row: -int(row["failures"]))
+    return rows[:limit]
+
+
+def _positive(row: dict[Any, Any], prefix: str) -> dict[str, int]:
+    return {
+        key.removeprefix(prefix): int(value)
+        for key, value in row.items()
+        if str(key).startswith(prefix) and value > 0
+    }
+
+
+def render_worst(rows: list[dict[str, Any]], *, total: int) -> Table:
+    """The rows for a terminal; says how many samples there are in all."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, header in enumerate(("sample", "objects", "right", "wrong", "missed")):
+        table.add_column(header, justify="left" if index == 0 else "right")
+    table.add_column("dropped", style="red", overflow="fold")
+    table.add_column("issues", style="yellow", overflow="fold")
+    for row in rows:
+        drops = ", ".join(f"{name} {count}" for name, count in row["drops"].items())
+        issues = list(row["issues"])
+        issues += ["loop"] if row["loop"] else []
+        issues += ["engine error"] if row["error"] else []
+        table.add_row(
+            Text(printable(row["id"], limit=48)),
+            *[Text(number(row[key])) for key in ("gt", "right", "wrong", "missed")],
+            Text(drops),
+            Text(", ".join(issues)),
+        )
+    table.caption = f"{len(rows)} of {total} samples, most wrong + missed + dropped first"
+    table.caption_justify = "left"
+    return table
+
+
+__all__ = ["render_worst", "worst_rows"]
