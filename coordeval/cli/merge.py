@@ -1,0 +1,27 @@
+"""`coordeval merge SHARD... --out RUN`: join the shards of one rollout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def merge(
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Run directories.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Join shards (coordeval rollout --shard i/n) into one run, every id exactly once."""
+    from coordeval.engines.merge import merge_runs
+
+    counts = merge_runs(shards, out)
+    if json_output:
+        typer.echo(json.dumps({"run": str(out), "status": "complete", "counts": counts}, indent=2))
+    else:
+        typer.echo(f"{out}: {counts.get('finished', 0)} rollouts from {len(shards)} shards")
+
+
+__all__ = ["merge"]

@@ -1,0 +1,1 @@
+"""Checkpoint to text: the engines, and the driver that fills run directories with rollouts."""

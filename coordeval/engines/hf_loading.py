@@ -1,0 +1,243 @@
+"""A checkpoint folder to tokenizer, image processor and model, on a device and in a dtype.
+
+Image processing always goes through the PIL processor, also where torchvision is installed: the
+two differ slightly when they resize, and a run must not depend on what else is installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from coordeval.engines.checkpoint import require_safetensors
+from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
+from coordeval.jsonl import load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from coordeval.engines.checkpoint import Checkpoint
+
+MODEL_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl")
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """What reads prompts and images for a model, and knows where its answers end."""
+
+    tokenizer: Any
+    image_processor: Any
+    image_token_id: int
+    end_ids: frozenset[int]
+    pad_id: int
+
+    @property
+    def end_id(self) -> int:
+        """One end token to close a row with."""
+        preferred = self.tokenizer.eos_token_id
+        return preferred if preferred in self.end_ids else min(self.end_ids)
+
+
+def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Reader:
+    """Load tokenizer and image processor of a checkpoint folder; no weights are read.
+
+    Raises CheckpointError for another family of models, or what cannot be loaded.
+    """
+    from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
+
+    config = checkpoint.config()
+    check_model_type(config, checkpoint.source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.path, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+        image_processor = Qwen2VLImageProcessorPil.from_pretrained(
+            checkpoint.path, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise CheckpointError(
+            f"{checkpoint.source}: tokenizer or image processor cannot be loaded: {_line(error)}"
+        ) from None
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _stored_chat_template(checkpoint.path)
+    return make_reader(
+        tokenizer=tokenizer,
+        image_processor=image_processor,
+        config=config,
+        generation=_optional_json(checkpoint.path / "generation_config.json"),
+        source=checkpoint.source,
+    )
+
+
+def make_reader(
+    *,
+    tokenizer: Any,
+    image_processor: Any,
+    config: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    source: str,
+) -> Reader:
+    """Put a reader together from loaded parts; `config` and `generation` as in their JSON files.
+
+    Answers end at the end tokens of the generation settings and at the tokenizer's. Raises
+    CheckpointError where there is no end token or no image token.
+    """
+    end_ids = {*_ids(generation.get("eos_token_id")), *_ids(tokenizer.eos_token_id)}
+    if not end_ids:
+        raise CheckpointError(f"{source}: neither tokenizer nor generation_config has an end token")
+    image_token_id = config.get("image_token_id")
+    if image_token_id is None:
+        raise CheckpointError(f"{source}: config.json has no image_token_id")
+    pad_id = tokenizer.pad_token_id
+    return Reader(
+        tokenizer=tokenizer,
+        image_processor=image_processor,
+        image_token_id=int(image_token_id),
+        end_ids=frozenset(end_ids),
+        pad_id=min(end_ids) if pad_id is None else int(pad_id),
+    )
+
+
+def check_model_type(config: Mapping[str, Any], source: str) -> None:
+    """Refuse other families of models: their images and prompts are built differently."""
+    model_type = config.get("model_type")
+    if model_type not in MODEL_TYPES:
+        known = ", ".join(MODEL_TYPES)
+        raise CheckpointError(
+            f"{source}: model type {model_type!r} is not supported (known: {known})"
+        )
+
+
+def _ids(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return [int(item) for item in value] if isinstance(value, list | tuple) else [int(value)]
+
+
+def _stored_chat_template(folder: Path) -> str | None:
+    jinja = folder / "chat_template.jinja"
+    if jinja.is_file():
+        return jinja.read_text(encoding="utf-8")
+    template = _optional_json(folder / "chat_template.json").get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        raw = load_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+    return raw if isinstance(raw, dict) else {}
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU; ConfigError for what is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}: use auto, cpu or cuda") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise ConfigError(f"device {name!r} is not supported: use auto, cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r}: this machine offers no CUDA device")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r}: there are only {torch.cuda.device_count()}")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> tuple[str, torch.dtype]:
+    """Name and dtype; `auto` is bf16 on CUDA and fp32 on the CPU, where bf16 is slow and rough."""
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" else "fp32"
+    try:
+        return name, DTYPES[name]
+    except KeyError:
+        raise ConfigError(f"unknown dtype {name!r}: use auto, bf16 or fp32") from None
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str = "auto",
+    adapter: Path | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Load the weights, and an adapter on top where given; the model comes in evaluation mode.
+
+    Only safetensors are read. Raises CheckpointError, and ConfigError for an unknown or missing
+    attention implementation.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText
+
+    if attention not in ATTENTION:
+        raise ConfigError(f"unknown attention {attention!r}: use one of {', '.join(ATTENTION)}")
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            checkpoint.path,
+            dtype=dtype,
+            attn_implementation=None if attention == "auto" else attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+        )
+    except ImportError as error:
+        raise ConfigError(f"attention {attention!r} cannot be used: {_line(error)}") from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{checkpoint.source}: cannot be loaded: {_line(error)}") from None
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
+    return model.to(device).eval()
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse what is not an adapter folder with safetensors, before anything is loaded."""
+    if not (folder / "adapter_config.json").is_file():
+        raise CheckpointError(f"{folder}: not an adapter folder (it has no adapter_config.json)")
+    require_safetensors(folder, str(folder))
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise MissingExtraError("an adapter", "peft") from None
+    from safetensors import SafetensorError
+
+    check_adapter(folder)
+    try:
+        wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: the adapter cannot be loaded: {_line(error)}") from None
+    if wrapped.active_peft_config.is_prompt_learning:
+        raise CheckpointError(f"{folder}: prompt-learning adapters are not supported; use LoRA")
+    # The layers are changed in place: the base model now runs with the adapter.
+    return wrapped.get_base_model()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+__all__ = [
+    "MODEL_TYPES",
+    "Reader",
+    "check_adapter",
+    "check_model_type",
+    "load_model",
+    "load_reader",
+    "make_reader",
+    "resolve_device",
+    "resolve_dtype",
+]

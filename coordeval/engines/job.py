@@ -1,0 +1,163 @@
+"""One rollout from options to a run directory: what `coordeval rollout` does, for any caller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordeval.coords import CoordVocabulary, frame_named
+from coordeval.data.dataset import image_root_hint, open_dataset
+from coordeval.data.prompts import default_prompt, load_prompt, parse_pixels
+from coordeval.engines.budget import MINIMUM_TOKENS, default_max_new_tokens, needed_tokens
+from coordeval.engines.identity import default_out, run_identity
+from coordeval.engines.opening import open_source
+from coordeval.engines.runner import run_rollouts
+from coordeval.engines.selection import parse_selection
+from coordeval.errors import ConfigError, DataError, RunIncomplete
+from coordeval.parsers.dialects import dialect_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coordeval.coords import CoordFrame
+    from coordeval.data.dataset import Dataset
+    from coordeval.data.prompts import Prompt
+    from coordeval.engines.base import Engine
+    from coordeval.engines.opening import Source
+    from coordeval.engines.options import RolloutOptions
+    from coordeval.engines.progress import Progress
+    from coordeval.engines.runner import Outcome
+    from coordeval.parsers.dialects import Dialect
+    from coordeval.records import Sample
+
+
+def rollout_checkpoint(
+    options: RolloutOptions,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    notify: Callable[[str], None] = lambda _: None,
+    handle_signals: bool = False,
+) -> Outcome:
+    """Roll a checkpoint out on a dataset, or go on with what is already there.
+
+    Everything that can be wrong is checked before weights are read. `notify` hears of warnings.
+    Raises the errors of its parts, RunIncomplete where no sample is selected, and `Interrupted`.
+    """
+    dialect = dialect_named(options.dialect, field_order=options.field_order)
+    frame, pixels = frame_named(options.frame), parse_pixels(options.pixels)
+    selection = parse_selection(ids=options.ids, limit=options.limit, shard=options.shard)
+    if options.batch_size < 1:
+        raise ConfigError("--batch-size must be at least 1")
+    # Refuse nonsense before anything is read.
+    limit = MINIMUM_TOKENS if options.max_new_tokens is None else options.max_new_tokens
+    options.decode_settings(limit)
+    dataset = open_dataset(options.data, image_root=options.image_root, frame=frame)
+    prompt = choose_prompt(options.prompt, dialect, dataset)
+    samples = list(dataset)
+    chosen = selection.apply(samples)
+    if not chosen:
+        raise RunIncomplete(f"{options.data}: no samples selected, nothing to roll out")
+    source = open_source(options)
+    if source.tokenizer is not None:
+        _require_images(chosen, dataset)
+    needed = _needed_tokens(source, samples, dialect, frame)
+    decode = options.decode_settings(_token_limit(options.max_new_tokens, needed, notify))
+    engine = source.start(prompt=prompt, pixels=pixels, decode=decode, notify=notify)
+    try:
+        identity = run_identity(
+            checkpoint=source.checkpoint,
+            adapter=source.adapter,
+            engine=engine,
+            dialect=dialect,
+            frame=frame.name,
+            prompt=prompt,
+            pixels=pixels,
+            decode=decode,
+            dataset_path=options.data.resolve(),
+            dataset_sha256=dataset.sha256,
+            categories=dataset.categories,
+            selection=selection,
+        )
+        return run_rollouts(
+            engine,
+            chosen,
+            out=options.out or default_out(options.runs_dir, identity),
+            identity=identity,
+            extra=_extra(engine, dataset, needed),
+            decode=decode,
+            dialect=dialect,
+            retry_errors=options.retry_errors,
+            on_progress=on_progress,
+            handle_signals=handle_signals,
+        )
+    finally:
+        engine.close()
+
+
+def _needed_tokens(
+    source: Source, samples: Sequence[Sample], dialect: Dialect, frame: CoordFrame
+) -> int | None:
+    """What the ground truth needs, None without a tokenizer; refuses one that lacks coordinates.
+
+    Over the whole dataset, so that all shards and limits of it get the same settings.
+    """
+    if source.tokenizer is None:
+        return None
+    if dialect.coordinates in {"token", "quoted_token"}:
+        CoordVocabulary.from_tokenizer(source.tokenizer)
+    return needed_tokens(samples, tokenizer=source.tokenizer, dialect=dialect, frame=frame)
+
+
+def _extra(engine: Engine, dataset: Dataset, needed: int | None) -> dict[str, Any]:
+    """What run.json also tells, but a resumed run need not share."""
+    described = engine.describe()
+    return {
+        "versions": described["versions"],
+        "environment": described["environment"],
+        "image_root": str(dataset.image_root.resolve()),
+        "needed_tokens": needed,
+    }
+
+
+def choose_prompt(name: str | None, dialect: Dialect, dataset: Dataset) -> Prompt:
+    """The prompt that `--prompt` names: None or `open`, `closed`, or a TOML file.
+
+    The class list is the dataset's; ConfigError where one is needed and there is none.
+    """
+    names = None if dataset.categories is None else [item.name for item in dataset.categories]
+    if name in {None, "open"}:
+        return default_prompt(dialect=dialect)
+    assert name is not None
+    if name == "closed":
+        if not names:
+            raise ConfigError("--prompt closed: the data has no class list (COCO files have one)")
+        return default_prompt(dialect=dialect, class_names=names)
+    return load_prompt(Path(name), class_names=names)
+
+
+def _token_limit(given: int | None, needed: int | None, notify: Callable[[str], None]) -> int:
+    if given is None:
+        return MINIMUM_TOKENS if needed is None else default_max_new_tokens(needed)
+    if needed is not None and given < needed:
+        notify(
+            f"max-new-tokens {given} is too small: the longest ground-truth answer needs {needed} "
+            f"tokens (default here: {default_max_new_tokens(needed)})"
+        )
+    return given
+
+
+def _require_images(samples: Sequence[Sample], dataset: Dataset) -> None:
+    """Refuse a wrong image root at once; single missing images are error lines of the run."""
+    if any(item.image_path is not None and item.image_path.exists() for item in samples):
+        return
+    if len(samples) == 1:
+        return
+    first = samples[0]
+    hint = image_root_hint(dataset.image_root, first.image)
+    raise DataError(
+        f"{dataset.path}: none of its images is there (first: {first.image_path}); "
+        + (hint or "set --image-root to the folder that the image paths start from")
+    )
+
+
+__all__ = ["choose_prompt", "rollout_checkpoint"]

@@ -1,0 +1,82 @@
+"""Rewriting the lines of a run that nobody writes: dropping error lines, restoring the order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from coordeval.errors import DataError, RunLockedError
+from coordeval.jsonl import load_json, read_lines
+from coordeval.runs import LOCK_NAME, ROLLOUTS_NAME, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Any
+
+Line = tuple[dict[str, "Any"], bytes]
+
+
+def drop_error_lines(run_path: Path) -> int:
+    """Take lines with `finish_reason` error out of a run, so that they are made anew; how many."""
+    dropped = 0
+
+    def without_errors(lines: list[Line]) -> list[Line]:
+        nonlocal dropped
+        kept = [line for line in lines if line[0].get("finish_reason") != "error"]
+        dropped = len(lines) - len(kept)
+        return kept
+
+    _rewrite(run_path, without_errors)
+    return dropped
+
+
+def restore_order(run_path: Path, keys: Sequence[tuple[str, int]]) -> None:
+    """Put the lines of a run into the order of these (id, sample index); others come last.
+
+    Resumed and parallel runs write in another order than uninterrupted ones; scoring goes by it.
+    """
+    place = {key: index for index, key in enumerate(keys)}
+
+    def in_order(lines: list[Line]) -> list[Line]:
+        return sorted(lines, key=lambda line: place.get(line_key(line[0]), len(place)))
+
+    _rewrite(run_path, in_order)
+
+
+def line_key(raw: dict[str, Any]) -> tuple[str, int]:
+    """(id, sample index) of a line as written."""
+    return str(raw.get("id")), int(raw.get("sample_index", 0))
+
+
+def _rewrite(run_path: Path, change: Callable[[list[Line]], list[Line]]) -> None:
+    path = run_path / ROLLOUTS_NAME
+    if not path.exists():
+        return
+    try:
+        with FileLock(run_path / LOCK_NAME, timeout=0):
+            lines = _read(path)
+            changed = change(list(lines))
+            if changed != lines:
+                write_atomically(path, b"".join(line for _, line in changed))
+    except Timeout:
+        raise RunLockedError(f"{run_path}: another process is writing this run") from None
+
+
+def _read(path: Path) -> list[Line]:
+    lines: list[Line] = []
+    for number, line in read_lines(path):
+        if not line.endswith(b"\n"):
+            break  # torn: it is made anew
+        try:
+            raw = load_json(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not a JSON line: {error}") from None
+        if not isinstance(raw, dict):
+            raise DataError(f"{path}:{number}: a rollout line must be a JSON object")
+        lines.append((raw, line))
+    return lines
+
+
+__all__ = ["drop_error_lines", "line_key", "restore_order"]
