@@ -1,0 +1,1 @@
+"""Objects to numbers: matching, COCO, repeats, parse health, confidence, and their catalogue."""

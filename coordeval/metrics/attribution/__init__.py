@@ -1,0 +1,1 @@
+"""What each failure costs: oracle fixes on the emission order, scored again exactly."""

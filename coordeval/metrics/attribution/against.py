@@ -1,0 +1,157 @@
+"""The measured counterfactual: another run on the same images beside the oracle.
+
+An oracle says what perfect mending would buy. A run that was decoded under other control (grammar,
+coordinate mask, loop guard) says what that control really bought, and what is left for training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coordeval.errors import NotComparable
+from coordeval.metrics.attribution.attribution import attribute
+from coordeval.metrics.attribution.measure import SCORE_KEYS
+from coordeval.metrics.score import score_run
+from coordeval.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from coordeval.metrics.attribution.attribution import Attribution
+    from coordeval.metrics.attribution.measure import Scores
+    from coordeval.records import Rollout
+
+HEALTH_KEYS = (
+    "samples/conforming_rate",
+    "parse/drop_rate",
+    "dup/exact_rate",
+    "dup/loop_rate",
+    "samples/truncated_rate",
+    "tokens/mean",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonRun(Run):
+    """A run restricted to some ids."""
+
+    ids: frozenset[str]
+
+    def rollouts(self) -> Iterator[Rollout]:
+        """Rollouts of those ids, in file order."""
+        return (rollout for rollout in Run.rollouts(self) if rollout.id in self.ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counterfactual:
+    """Two runs on their common ids: scores, health, and the costs of each error type in both.
+
+    `common`, `only_base`, `only_other` count ids. `bought` is other - base per key, `left` is what
+    the other run still lacks to 1. AP is None on both sides where the runs' scores come from
+    different sources (`note` says so).
+    """
+
+    name: str
+    common: int
+    only_base: int
+    only_other: int
+    base: Scores
+    other: Scores
+    base_costs: Attribution
+    other_costs: Attribution
+    note: str | None
+
+    @property
+    def bought(self) -> Scores:
+        """Score and health differences, other - base."""
+        out: Scores = {}
+        for key, value in self.other.items():
+            before = self.base[key]
+            out[key] = None if value is None or before is None else value - before
+        return out
+
+    @property
+    def left(self) -> Scores:
+        """1 - score of the other run: what its decoding did not buy."""
+        return {
+            key: None if (value := self.other[key]) is None else 1.0 - value for key in SCORE_KEYS
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data, with the costs per error type side by side."""
+        return {
+            "run": self.name,
+            "common": self.common,
+            "only_base": self.only_base,
+            "only_other": self.only_other,
+            "note": self.note,
+            "base": self.base,
+            "other": self.other,
+            "bought": self.bought,
+            "left": self.left,
+            "errors": [
+                {
+                    "short_name": before.short_name,
+                    "count": {"base": before.count, "other": after.count},
+                    "in_order": {"base": before.in_order, "other": after.in_order},
+                }
+                for before, after in zip(self.base_costs.costs, self.other_costs.costs, strict=True)
+            ],
+        }
+
+
+def measure_against(base: Run, other: Run, *, score_source: str = "auto") -> Counterfactual:
+    """Score and attribute both runs on their common ids.
+
+    Raises NotComparable where no id is common, or where an id has other ground truth in the two.
+    """
+    truth, other_truth = _truth(base), _truth(other)
+    common = frozenset(truth) & frozenset(other_truth)
+    if not common:
+        raise NotComparable(f"{base.name} and {other.name} have no common ids")
+    changed = sorted(key for key in common if truth[key] != other_truth[key])
+    if changed:
+        raise NotComparable(
+            f"{base.name} and {other.name}: {len(changed)} of {len(common)} common ids have other "
+            f"ground truth, e.g. {changed[0]!r}"
+        )
+    results = [
+        score_run(
+            CommonRun(path=run.path, rollouts_path=run.rollouts_path, meta=run.meta, ids=common),
+            score_source=score_source,
+            categories=base.categories,
+        )
+        for run in (base, other)
+    ]
+    sources = [result.score_source for result in results]
+    note = None
+    scores = [
+        {key: result.metrics.get(key) for key in (*SCORE_KEYS, *HEALTH_KEYS)} for result in results
+    ]
+    if sources[0] != sources[1]:
+        note = f"AP is not comparable: scores are {sources[0]} and {sources[1]}"
+        for part in scores:
+            part["coco/AP"] = None
+    return Counterfactual(
+        name=str(other.path),
+        common=len(common),
+        only_base=len(truth) - len(common),
+        only_other=len(other_truth) - len(common),
+        base=scores[0],
+        other=scores[1],
+        base_costs=attribute(results[0]),
+        other_costs=attribute(results[1]),
+        note=note,
+    )
+
+
+def _truth(run: Run) -> dict[str, Any]:
+    return {
+        rollout.id: (rollout.width, rollout.height, rollout.gt)
+        for rollout in run.rollouts()
+        if rollout.sample_index == 0
+    }
+
+
+__all__ = ["HEALTH_KEYS", "CommonRun", "Counterfactual", "measure_against"]

@@ -1,0 +1,223 @@
+"""Every prediction that any oracle fix can bring about: the valid ones and the repaired drops.
+
+They stand in emission order with all their overlaps computed once; a fix then only says which of
+them are present.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coordeval.coords import frame_named
+from coordeval.metrics.attribution.repairs import RepairedRecord, repair
+from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
+from coordeval.metrics.columns import PredColumns, RecordColumns
+from coordeval.metrics.duplicates import Duplicates, find_duplicates
+from coordeval.metrics.geometry import shapes_from_values
+from coordeval.metrics.iou import Shapes
+from coordeval.parsers.dialects import dialect_from_json
+from coordeval.records import FoundRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.columns import Columns
+    from coordeval.metrics.result import ScoreResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Predictions (N) in emission order, present or not.
+
+    `columns` is the scored run, whose arrays are shared and never written to. `pred` holds the
+    candidates as scoring would lay them out; `desc`, `values` what was read; `reason` the drop
+    reason of a repaired one, None for a valid one. `score` is the confidence, `emission_scores`
+    says that scores are ranks which follow from what is present. `in_loop` marks further copies of
+    a loop. `dropped` and `repaired` count records per drop reason.
+    """
+
+    columns: Columns
+    pred: PredColumns
+    desc: list[str]
+    values: list[tuple[int, ...]]
+    reason: list[str | None]
+    score: NDArray[np.float64]
+    emission_scores: bool
+    in_loop: NDArray[np.bool_]
+    dropped: dict[str, int]
+    repaired: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.reason)
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """The predictions of the run as it is (N)."""
+        return np.array([reason is None for reason in self.reason], dtype=bool)
+
+    def with_reason(self, reason: str) -> NDArray[np.bool_]:
+        """The repaired predictions of one drop reason (N)."""
+        return np.array([entry == reason for entry in self.reason], dtype=bool)
+
+    def scores(self, present: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Confidences (N) where only `present` predictions are written."""
+        if not self.emission_scores:
+            return self.score
+        image = self.pred.shapes.image
+        written: NDArray[np.int64] = np.cumsum(present) - present
+        before_image: NDArray[np.int64] = written[np.searchsorted(image, image, side="left")]
+        return np.asarray(1.0 / (1.0 + written - before_image), dtype=np.float64)
+
+    def repeats(self, present: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Exact and near repeats (N) of earlier ones, among the present predictions."""
+        rows = np.flatnonzero(present)
+        found = _repeats_of(self, rows)
+        exact, near = np.zeros(len(self), dtype=bool), np.zeros(len(self), dtype=bool)
+        exact[rows], near[rows] = found.exact, found.near
+        return exact, near
+
+
+def _repeats_of(candidates: Candidates, rows: NDArray[np.int64]) -> Duplicates:
+    picked = rows.tolist()
+    polygons = candidates.pred.shapes.polygons
+    image = candidates.pred.shapes.image[rows]
+    records = RecordColumns(
+        image=image.tolist(),
+        start=[0] * len(picked),
+        end=[0] * len(picked),
+        desc=[candidates.desc[row] for row in picked],
+        kind=["poly" if row in polygons else "bbox_2d" for row in picked],
+        values=[candidates.values[row] for row in picked],
+    )
+    rule = NAME_RULES["nfkc_casefold"]
+    names = {desc: rule(desc) for desc in set(candidates.desc)}
+    return find_duplicates(replace(candidates.columns, records=records, record_image=image), names)
+
+
+def build_candidates(result: ScoreResult) -> Candidates:
+    """Lay out valid and repaired predictions of a scored run, in emission order.
+
+    A repaired prediction takes its own score where the rollout brings one per found record, else
+    the median of the run's scores. A run without predictions gives no candidates.
+    """
+    columns = result.columns
+    repaired = _repair_all(result)
+    rows = [row for row, _, record in repaired if record is not None and record.kind != "line"]
+    mended = {row: record for row, _, record in repaired if record is not None}
+    valid_rows = columns.pred.record
+    all_rows = np.sort(np.concatenate([valid_rows, np.asarray(rows, dtype=np.int64)]))
+    is_valid = np.isin(all_rows, valid_rows, assume_unique=True)
+    descs, values, reasons = [], [], []
+    for row, valid in zip(all_rows.tolist(), is_valid.tolist(), strict=True):
+        record = None if valid else mended[row]
+        descs.append(record.desc if record else str(columns.records.desc[row]))
+        values.append(record.values if record else columns.records.values[row] or ())
+        reasons.append(None if valid else columns.records.reason[row])
+    pred = _predictions(result, all_rows, is_valid, mended, descs)
+    return Candidates(
+        columns=columns,
+        pred=pred,
+        desc=descs,
+        values=values,
+        reason=reasons,
+        score=_scores(result, all_rows, is_valid),
+        emission_scores=result.score_source == "order",
+        in_loop=_further_copies(result, all_rows),
+        dropped=dict(Counter(reason for _, reason, _ in repaired)),
+        repaired=dict(Counter(reason for _, reason, record in repaired if record is not None)),
+    )
+
+
+def _repair_all(result: ScoreResult) -> list[tuple[int, str, RepairedRecord | None]]:
+    """(record row, drop reason, what the repair makes of it) for every dropped record."""
+    columns, records = result.columns, result.columns.records
+    dialect = dialect_from_json(result.reading["dialect"])
+    out = []
+    for row in np.flatnonzero(~columns.record_valid).tolist():
+        found = FoundRecord(
+            records.start[row],
+            records.end[row],
+            records.desc[row],
+            records.kind[row],  # type: ignore[arg-type]  # columns store kinds as text
+            records.values[row],
+            records.reason[row],
+            records.detail[row],
+            records.evidence[row],
+            records.slot[row],
+        )
+        text = columns.images[records.image[row]].text[found.start : found.end]
+        out.append((row, found.reason or "", repair(found, text, dialect)))
+    return out
+
+
+def _predictions(
+    result: ScoreResult,
+    all_rows: NDArray[np.int64],
+    is_valid: NDArray[np.bool_],
+    mended: dict[int, RepairedRecord],
+    descs: list[str],
+) -> PredColumns:
+    """The candidates' shapes and classes; those of valid predictions are the scored ones."""
+    columns = result.columns
+    image = columns.record_image[all_rows]
+    places = np.flatnonzero(~is_valid)
+    added = [mended[row] for row in all_rows[places].tolist()]
+    in_pixels = result.reading["dialect"]["coordinates"] == "pixel_int"
+    new = shapes_from_values(
+        image[places],
+        np.array([record.kind == "poly" for record in added], dtype=bool),
+        [record.values for record in added],
+        columns.sizes_wh,
+        None if in_pixels else frame_named(result.reading["frame"]),
+    )
+    old = columns.pred.shapes
+    old_places = np.flatnonzero(is_valid)
+    boxes = np.zeros((len(all_rows), 4))
+    boxes[old_places], boxes[places] = old.boxes, new.boxes
+    polygons = {int(old_places[row]): points for row, points in old.polygons.items()}
+    polygons |= {int(places[row]): points for row, points in new.polygons.items()}
+    class_code = np.zeros(len(all_rows), dtype=np.int64)
+    class_code[old_places] = columns.pred.class_code
+    codes, rule = columns.universe.codes(), NAME_RULES["nfkc_casefold"]
+    for place in places.tolist():
+        class_code[place] = codes.get(rule(descs[place]), UNKNOWN_CLASS)
+    return PredColumns(
+        shapes=Shapes(image=image, boxes=boxes, polygons=polygons),
+        record=all_rows,
+        class_code=class_code,
+        copy_group=np.arange(len(all_rows)),
+        is_copy=np.zeros(len(all_rows), dtype=bool),
+        lines=columns.pred.lines,
+        outside=columns.pred.outside,
+    )
+
+
+def _scores(
+    result: ScoreResult, all_rows: NDArray[np.int64], is_valid: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    if result.score_source == "scores":
+        flat = [score for entry in result.columns.images for score in entry.scores or ()]
+        return np.asarray(flat, dtype=np.float64)[all_rows]
+    middle = float(np.median(result.scores)) if len(result.scores) else 1.0
+    out = np.full(len(all_rows), middle)
+    out[is_valid] = result.scores
+    return out
+
+
+def _further_copies(result: ScoreResult, all_rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Candidates that start inside a loop, after its first copy."""
+    start = np.asarray(result.columns.records.start, dtype=np.int64)[all_rows]
+    image = result.columns.record_image[all_rows]
+    out = np.zeros(len(all_rows), dtype=bool)
+    for loop in result.loops:
+        low, high = np.searchsorted(image, [loop.image, loop.image + 1])
+        inside = (start[low:high] >= loop.onset_char) & (start[low:high] < loop.end_char)
+        out[low:high] |= inside
+    return out
+
+
+__all__ = ["Candidates", "build_candidates"]

@@ -1,0 +1,175 @@
+"""Scores of a state: F1 at .50, mean F1 and AP, matched and judged anew at every threshold.
+
+Two views on the same predictions, because F1 and AP match differently: F1 pairs optimally and
+knows no scores; AP takes predictions by falling score, at most 100 per image and class. Unfixed,
+both equal `f1/0.50/f1`, `f1/mean/f1` and `coco/AP`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coordeval.metrics.attribution.average_precision import (
+    average_precisions,
+    match_by_score,
+    rank_by_score,
+    within_limit,
+)
+from coordeval.metrics.attribution.labels import (
+    ASIDE,
+    NONE,
+    RIGHT,
+    Labels,
+    label_all,
+)
+from coordeval.metrics.attribution.overlap import coco_view, f1_view
+from coordeval.metrics.classes import UNKNOWN_CLASS
+from coordeval.metrics.f1 import f1_value
+from coordeval.metrics.matching import match_optimal
+from coordeval.metrics.protocols import COCO_THRESHOLDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.attribution.candidates import Candidates
+    from coordeval.metrics.attribution.overlap import View
+    from coordeval.metrics.attribution.state import State
+
+SCORE_KEYS = ("f1/0.50/f1", "f1/mean/f1", "coco/AP")
+_HALF = COCO_THRESHOLDS.index(0.5)
+Scores = dict[str, "float | None"]
+
+
+class Measure:
+    """Scores states of one run's candidates; matches are kept per set of present predictions."""
+
+    def __init__(self, candidates: Candidates) -> None:
+        self.candidates = candidates
+        self._f1 = f1_view(candidates)
+        self.coco = coco_view(candidates)
+        self._ordinary = ~candidates.columns.gt.crowd
+        self._f1_labels: dict[bytes, list[Labels]] = {}
+        self._ap_labels: dict[bytes, tuple[list[Labels], NDArray[np.int64]]] = {}
+
+    def scores(self, state: State) -> Scores:
+        """F1 at .50, mean F1 and AP of a state; None where the unfixed one has no value either.
+
+        A state in which nothing is left to find and nothing is predicted has no error left: 1.0.
+        """
+        f1 = [self._f1_at(labels, state) for labels in self.f1_labels(state.present)]
+        cells = np.concatenate(self._ap_cells(state))
+        return {
+            "f1/0.50/f1": f1[_HALF],
+            "f1/mean/f1": _mean(f1),
+            "coco/AP": float(cells.mean()) if len(cells) else None,
+        }
+
+    def f1_labels(self, present: NDArray[np.bool_]) -> list[Labels]:
+        """Verdicts at .50:.95 as F1 matches."""
+        key = np.packbits(present).tobytes()
+        if key not in self._f1_labels:
+            self._f1_labels = {**self._f1_labels, key: self._judge_f1(present)}
+        return self._f1_labels[key]
+
+    def ap_labels(self, present: NDArray[np.bool_]) -> tuple[list[Labels], NDArray[np.int64]]:
+        """Verdicts at .50:.95 as AP matches, and the rank of each prediction by score."""
+        key = np.packbits(present).tobytes()
+        if key not in self._ap_labels:
+            self._ap_labels = {**self._ap_labels, key: self._judge_ap(present)}
+        return self._ap_labels[key]
+
+    def _judge_f1(self, present: NDArray[np.bool_]) -> list[Labels]:
+        pred, num_gt = self.candidates.pred, len(self._ordinary)
+        edges = self._f1.edges.where(self._f1.same_class & present[self._f1.edges.pred])
+        standing = np.arange(len(pred))
+        out = []
+        for threshold in COCO_THRESHOLDS:
+            partner = match_optimal(edges.where(edges.value >= threshold), len(pred), num_gt)
+            on_crowd = (partner == NONE) & (self._f1.crowd >= threshold)
+            out.append(self._label(self._f1, threshold, partner, ~present | on_crowd, standing))
+        return out
+
+    def _judge_ap(self, present: NDArray[np.bool_]) -> tuple[list[Labels], NDArray[np.int64]]:
+        pred, view = self.candidates.pred, self.coco
+        rank = rank_by_score(self.candidates.scores(present))
+        known = pred.class_code != UNKNOWN_CLASS
+        counted = within_limit(pred.shapes.image, pred.class_code, rank, present & known)
+        edges = view.edges.where(view.same_class & counted[view.edges.pred])
+        edges = edges.where(edges.value >= COCO_THRESHOLDS[0])
+        partners = match_by_score(edges, rank, len(self._ordinary), COCO_THRESHOLDS)
+        # Names outside the universe never reach a COCO engine, but they can be mended.
+        judged = counted | (present & ~known)
+        out = []
+        for threshold, partner in zip(COCO_THRESHOLDS, partners, strict=True):
+            on_crowd = (partner == NONE) & (view.crowd >= threshold)
+            out.append(self._label(view, threshold, partner, ~judged | on_crowd, rank))
+        return out, rank
+
+    def _label(
+        self,
+        view: View,
+        threshold: float,
+        partner: NDArray[np.int64],
+        aside: NDArray[np.bool_],
+        standing: NDArray[np.int64],
+    ) -> Labels:
+        return label_all(
+            threshold,
+            near=view.near,
+            partner=partner,
+            aside=aside,
+            class_code=self.candidates.pred.class_code,
+            standing=standing,
+            ordinary=self._ordinary,
+        )
+
+    def _f1_at(self, labels: Labels, state: State) -> float | None:
+        solved = state.solved_labels(labels.label)
+        won = labels.winner != NONE
+        won[won] = solved[labels.winner[won]]
+        gained = int(won.sum()) + int((labels.missed & state.solved_misses()).sum())
+        right = int(labels.found.sum()) + gained
+        wrong = int(((labels.label != RIGHT) & (labels.label != ASIDE) & ~solved).sum())
+        value = f1_value(right, wrong, int(labels.ordinary.sum()) - right)
+        return 1.0 if value is None and state.is_fixed else value
+
+    def _ap_cells(self, state: State) -> list[NDArray[np.float64]]:
+        """AP per threshold and class; classes without an object left are left out."""
+        every, rank = self.ap_labels(state.present)
+        cells = [self._ap_at(labels, rank, state) for labels in every]
+        had_objects = bool(self._ordinary.any())
+        if had_objects and state.is_fixed and not any(map(len, cells)):
+            return [np.ones(1) for _ in cells]
+        return cells
+
+    def _ap_at(self, labels: Labels, rank: NDArray[np.int64], state: State) -> NDArray[np.float64]:
+        pred, gt = self.candidates.pred, self.candidates.columns.gt
+        solved = state.solved_labels(labels.label)
+        right = labels.label == RIGHT
+        taking_part = (labels.label != ASIDE) & ~solved & (pred.class_code != UNKNOWN_CLASS)
+        class_code = pred.class_code.copy()
+        won = np.flatnonzero(labels.winner != NONE)
+        won = won[solved[labels.winner[won]]]
+        mended = labels.winner[won]
+        right[mended] = taking_part[mended] = True
+        class_code[mended] = gt.class_code[won]
+        # As in TIDE a missed object leaves the ground truth: nobody knows the score of a found one.
+        positive = labels.ordinary & ~(labels.missed & state.solved_misses())
+        num_classes = len(self.candidates.columns.universe.names)
+        rows = np.flatnonzero(taking_part)
+        return average_precisions(
+            class_code[rows],
+            right[rows],
+            rank[rows],
+            np.bincount(gt.class_code[positive], minlength=num_classes),
+        )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(values) if len(known) == len(values) else None
+
+
+__all__ = ["SCORE_KEYS", "Measure", "Scores"]

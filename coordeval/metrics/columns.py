@@ -1,0 +1,165 @@
+"""What scoring works on: one entry per image, and flat columns over all records and objects.
+
+Records and ground truth of all images stand one after the other, in the order of the run, so
+that every later step is a few array operations over the whole data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coordeval.metrics.iou import Shapes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.classes import ClassUniverse
+
+KIND_CODES: dict[str | None, int] = {None: -1, "bbox_2d": 0, "poly": 1, "line": 2}
+KIND_NAMES: dict[int, str | None] = {code: kind for kind, code in KIND_CODES.items()}
+BOX, POLY, LINE = 0, 1, 2
+
+
+@dataclass(slots=True, kw_only=True)
+class ImageEntry:
+    """One headline rollout (sample_index 0): what is known about it besides its objects.
+
+    `failed` says that the engine reported an error: its text is not read, its ground truth
+    counts as missed. `first_record` and `first_gt` are rows of the flat columns.
+    """
+
+    index: int
+    id: str
+    image: str | None
+    image_id: int | None
+    width: int
+    height: int
+    failed: bool
+    finish_reason: str | None
+    text: str
+    issues: dict[str, int]
+    conforming: bool
+    first_record: int
+    num_found: int
+    num_valid: int
+    num_gt_written: int
+    scores: list[float] | None
+    token_ids: NDArray[np.int64] | None
+    token_logprobs: NDArray[np.float64] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordColumns:
+    """All found records of all images in emission order, as the parser returned them."""
+
+    image: list[int] = field(default_factory=list)
+    start: list[int] = field(default_factory=list)
+    end: list[int] = field(default_factory=list)
+    desc: list[str | None] = field(default_factory=list)
+    kind: list[str | None] = field(default_factory=list)
+    values: list[tuple[int, ...] | None] = field(default_factory=list)
+    reason: list[str | None] = field(default_factory=list)
+    detail: list[str | None] = field(default_factory=list)
+    evidence: list[str | None] = field(default_factory=list)
+    slot: list[int | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GtColumns:
+    """Ground truth that is scored (boxes and polygons with an area), sorted by image.
+
+    `class_code` indexes the class universe; `area` is the annotated one, else the geometry's, in
+    pixels squared. `zero_area`, `lines` (per image) count what is left out.
+    """
+
+    shapes: Shapes
+    class_code: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+    area: NDArray[np.float64]
+    desc: list[str]
+    zero_area: NDArray[np.int64]
+    lines: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.class_code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredColumns:
+    """Valid predictions that are scored (boxes and polygons), sorted by image, then emission.
+
+    `record` is the row in `RecordColumns`; `class_code` is -1 for names outside the universe;
+    `copy_group` numbers distinct (image, name, geometry) and `is_copy` marks exact repeats of an
+    earlier prediction. `lines` and `outside` are counts per image.
+    """
+
+    shapes: Shapes
+    record: NDArray[np.int64]
+    class_code: NDArray[np.int64]
+    copy_group: NDArray[np.int64]
+    is_copy: NDArray[np.bool_]
+    lines: NDArray[np.int64]
+    outside: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.class_code)
+
+    def subset(self, keep: NDArray[np.bool_]) -> PredColumns:
+        """The predictions that `keep` marks; per-image counts stay."""
+        rows = np.flatnonzero(keep)
+        new_row = {int(old): new for new, old in enumerate(rows)} if self.shapes.polygons else {}
+        polygons = {
+            new_row[row]: points for row, points in self.shapes.polygons.items() if row in new_row
+        }
+        return PredColumns(
+            shapes=Shapes(
+                image=self.shapes.image[rows], boxes=self.shapes.boxes[rows], polygons=polygons
+            ),
+            record=self.record[rows],
+            class_code=self.class_code[rows],
+            copy_group=self.copy_group[rows],
+            is_copy=self.is_copy[rows],
+            lines=self.lines,
+            outside=self.outside,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Everything read from a run, ready for the metrics."""
+
+    images: list[ImageEntry]
+    records: RecordColumns
+    record_image: NDArray[np.int64]
+    record_valid: NDArray[np.bool_]
+    gt: GtColumns
+    pred: PredColumns
+    universe: ClassUniverse
+    sizes_wh: NDArray[np.int64]
+    alive: NDArray[np.bool_]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_images(self) -> int:
+        """How many headline rollouts there are, engine errors included."""
+        return len(self.images)
+
+
+__all__ = [
+    "BOX",
+    "KIND_CODES",
+    "KIND_NAMES",
+    "LINE",
+    "POLY",
+    "Columns",
+    "GtColumns",
+    "ImageEntry",
+    "PredColumns",
+    "RecordColumns",
+]

@@ -1,0 +1,216 @@
+"""Loops: a block of records (or of tokens, where records are unreadable) over and over again.
+
+A loop is a block of p >= 1 records that stands at least 4 times back to back. Readable records
+are equal when name and coordinate values are, unreadable ones when their raw text is. Inside
+unreadable stretches, and in text that holds no record, the same is asked of the pieces of the
+text (words, special tokens, single signs), over at least `MIN_PIECES` pieces so that an innocent
+`[0, 0, 0, 0]` is no loop. The onset is where the second copy starts; the end includes a partial
+last copy that the end of the text cuts.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coordeval.metrics.repeats import periodic_runs, without_overlaps
+from coordeval.metrics.token_map import build_token_map
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.columns import Columns, ImageEntry
+    from coordeval.metrics.repeats import PeriodicRun
+
+MIN_PIECES = 24
+MIN_GAP_CHARS = 48
+MAX_PIECE_PERIOD = 4096
+# Words are cut into short pieces, so that a repetition inside one endless word shows as well.
+_PIECE_RE = re.compile(r"<\|[^|<>\s]{1,40}\|>|[A-Za-z0-9_]{1,8}|[ ]{2,8}|[\n\t\r]|[^\sA-Za-z0-9_]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopFinding:
+    """One loop in one image's text.
+
+    `start_char` is where the first copy starts, `onset_char` where the second does, `end_char`
+    where the loop ends. `period_records` is None for loops of text pieces. `repeats` counts the
+    whole copies, the first included. `onset_token` and `wasted_tokens` (from the onset to the
+    end) are None without token ids.
+    """
+
+    image: int
+    start_char: int
+    onset_char: int
+    end_char: int
+    period_records: int | None
+    repeats: int
+    reaches_end: bool
+    onset_token: int | None = None
+    wasted_tokens: int | None = None
+
+
+def find_loops(
+    columns: Columns,
+    record_key: NDArray[np.int64],
+    readable: NDArray[np.bool_],
+    vocabulary: NDArray[np.int64] | None,
+) -> list[LoopFinding]:
+    """All loops of a run, by image and place; loops of one image do not overlap.
+
+    `record_key` (records) gives equal records of one image the same number and differs between
+    images; `readable` (records) says whose name and values could be read.
+    """
+    runs = _record_runs(columns, record_key)
+    found = [_record_loop(columns, run) for run in runs]
+    settled = readable.copy()
+    for run in runs:
+        settled[run.start : run.start + run.length] = True
+    found.extend(_piece_loops(columns, settled))
+    by_image: dict[int, list[LoopFinding]] = {}
+    for loop in found:
+        others = by_image.setdefault(loop.image, [])
+        if all(
+            loop.end_char <= other.start_char or other.end_char <= loop.start_char
+            for other in others
+        ):
+            others.append(loop)
+    out: list[LoopFinding] = []
+    for image in sorted(by_image):
+        entry = columns.images[image]
+        loops = sorted(by_image[image], key=lambda loop: loop.start_char)
+        out.extend(_with_tokens(loop, entry, vocabulary) for loop in loops)
+    return out
+
+
+def _record_runs(columns: Columns, record_key: NDArray[np.int64]) -> list[PeriodicRun]:
+    if not len(record_key):
+        return []
+    longest = int(np.bincount(columns.record_image).max())
+    by_image: dict[int, list[PeriodicRun]] = {}
+    for run in periodic_runs(record_key, longest=longest):
+        by_image.setdefault(int(columns.record_image[run.start]), []).append(run)
+    return [run for runs in by_image.values() for run in without_overlaps(runs)]
+
+
+def _record_loop(columns: Columns, run: PeriodicRun) -> LoopFinding:
+    start, end = columns.records.start, columns.records.end
+    image = int(columns.record_image[run.start])
+    last = run.start + run.length - 1
+    end_char, reaches_end = _through_partial_copy(
+        columns.images[image].text, end[last], end[last - run.period]
+    )
+    return LoopFinding(
+        image=image,
+        start_char=start[run.start],
+        onset_char=start[run.start + run.period],
+        end_char=end_char,
+        period_records=run.period,
+        repeats=run.copies,
+        reaches_end=reaches_end,
+    )
+
+
+def _through_partial_copy(text: str, loop_end: int, same_place_before: int) -> tuple[int, bool]:
+    """The loop's end, moved to the end of the text where a cut copy follows it."""
+    tail = text[loop_end:]
+    if not tail:
+        return len(text), True
+    before = text[same_place_before : same_place_before + len(tail)]
+    if before == tail:
+        return len(text), True
+    return loop_end, False
+
+
+def _piece_loops(columns: Columns, settled: NDArray[np.bool_]) -> Iterator[LoopFinding]:
+    """Loops of text pieces outside the records that are readable or loop themselves."""
+    stretches = list(_unreadable_stretches(columns, settled))
+    codes: dict[str, int] = {}
+    symbols: list[int] = []
+    place: list[tuple[int, int, int]] = []
+    longest = 0
+    for image, start, end in stretches:
+        text = columns.images[image].text
+        before = len(symbols)
+        for match in _PIECE_RE.finditer(text, start, end):
+            symbols.append(codes.setdefault(match.group(), len(codes)))
+            place.append((image, match.start(), match.end()))
+        longest = max(longest, len(symbols) - before)
+        # A symbol that occurs nowhere else keeps stretches apart.
+        symbols.append(-len(place) - 1)
+        place.append((image, end, end))
+    if longest < MIN_PIECES:
+        return
+    runs = periodic_runs(
+        np.asarray(symbols, dtype=np.int64), longest=longest, max_period=MAX_PIECE_PERIOD
+    )
+    for run in without_overlaps([run for run in runs if run.length >= MIN_PIECES]):
+        image = place[run.start][0]
+        text = columns.images[image].text
+        end_char, reaches_end = _through_partial_copy(
+            text,
+            place[run.start + run.length - 1][2],
+            place[run.start + run.length - 1 - run.period][2],
+        )
+        yield LoopFinding(
+            image=image,
+            start_char=place[run.start][1],
+            onset_char=place[run.start + run.period][1],
+            end_char=end_char,
+            period_records=None,
+            repeats=run.copies,
+            reaches_end=reaches_end,
+        )
+
+
+def _unreadable_stretches(
+    columns: Columns, settled: NDArray[np.bool_]
+) -> Iterator[tuple[int, int, int]]:
+    """(image, start, end) of text without records, and of records that are not settled."""
+    start = np.asarray(columns.records.start, dtype=np.int64)
+    end = np.asarray(columns.records.end, dtype=np.int64)
+    image = columns.record_image
+    lengths = np.array([len(entry.text) for entry in columns.images], dtype=np.int64)
+    for entry in columns.images:
+        if not entry.num_found and len(entry.text) >= MIN_PIECES:
+            yield entry.index, 0, len(entry.text)
+    for row in np.flatnonzero(~settled & (end - start >= MIN_PIECES)).tolist():
+        yield int(image[row]), int(start[row]), int(end[row])
+    if not len(image):
+        return
+    is_first = np.ones(len(image), dtype=bool)
+    is_first[1:] = image[1:] != image[:-1]
+    gap_start = np.where(is_first, 0, np.concatenate([[0], end[:-1]]))
+    for row in np.flatnonzero(start - gap_start >= MIN_GAP_CHARS).tolist():
+        yield int(image[row]), int(gap_start[row]), int(start[row])
+    is_last = np.append(is_first[1:], True)
+    tail = lengths[image] - end
+    for row in np.flatnonzero(is_last & (tail >= MIN_GAP_CHARS)).tolist():
+        yield int(image[row]), int(end[row]), int(lengths[image[row]])
+
+
+def _with_tokens(
+    loop: LoopFinding, entry: ImageEntry, vocabulary: NDArray[np.int64] | None
+) -> LoopFinding:
+    if entry.token_ids is None:
+        return loop
+    token_map = build_token_map(
+        entry.text,
+        entry.token_ids,
+        vocabulary,
+        ends_with_end_token=entry.finish_reason == "stop",
+    )
+    onset = token_map.token_at(loop.onset_char)
+    return replace(
+        loop,
+        onset_token=onset,
+        wasted_tokens=max(token_map.tokens_until(loop.end_char) - onset, 0),
+    )
+
+
+__all__ = ["MIN_PIECES", "LoopFinding", "find_loops"]

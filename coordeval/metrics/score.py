@@ -1,0 +1,259 @@
+"""A run directory to its numbers: one pure function, whatever produced the run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import coordeval
+from coordeval import parsers
+from coordeval.coords import frame_named
+from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
+from coordeval.metrics.coco import coco_numbers
+from coordeval.metrics.coco_engine import default_engine, engine_versions
+from coordeval.metrics.collect import collect
+from coordeval.metrics.confidence import confidence, tied_fraction
+from coordeval.metrics.counts import count_metrics, gt_per_image, pred_per_image, token_metrics
+from coordeval.metrics.dup_metrics import dup_metrics, per_image_counts
+from coordeval.metrics.duplicates import find_duplicates
+from coordeval.metrics.f1 import Matched, match_all, overlaps
+from coordeval.metrics.f1_metrics import f1_metrics
+from coordeval.metrics.health import health_metrics, sample_flags
+from coordeval.metrics.loops import find_loops
+from coordeval.metrics.near import NEAR_IOU
+from coordeval.metrics.outliers import outlier_metrics
+from coordeval.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from coordeval.metrics.result import Scored, ScoreResult
+from coordeval.metrics.token_map import infer_vocabulary, vocabulary_from_meta
+from coordeval.parsers.dialects import DEFAULT_DIALECT, DIALECTS, Dialect, dialect_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.coco_engine import EngineName
+    from coordeval.metrics.columns import Columns
+    from coordeval.records import Category
+    from coordeval.runs import Run
+
+METRICS_VERSION = "1"
+
+
+def score_run(
+    run: Run,
+    *,
+    protocol: Protocol | None = None,
+    dialect: Dialect | None = None,
+    score_source: str = "auto",
+    categories: Sequence[Category] | None = None,
+    engine: EngineName | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ScoreResult:
+    """Score a run under a protocol; everything else comes from run.json, else the defaults.
+
+    A run without samples, or with nothing but engine errors, gives the status `empty`. Raises
+    DataError for lines that cannot be read, ids that stand twice and `scores` of another length;
+    ConfigError for a score source that the run cannot give.
+    """
+    protocol = protocol or PROTOCOLS[DEFAULT_PROTOCOL]
+    dialect = dialect or _dialect_of(run)
+    frame = frame_named(protocol.frame) if protocol.frame else run.frame
+    columns = collect(
+        run.rollouts(),
+        dialect=dialect,
+        frame=frame,
+        categories=categories if categories is not None else run.categories,
+        protocol=protocol,
+        progress=progress,
+    )
+    vocabulary = _vocabulary(run, columns)
+    scores = confidence(columns, score_source, vocabulary)
+    in_scope, kept = _scope(columns, protocol)
+    whole = columns
+    if not kept.all():
+        in_scope = in_scope[kept]
+        columns = replace(columns, pred=columns.pred.subset(kept))
+    scored = _match(columns, protocol, in_scope)
+    quality, per_class_ap = _scored_metrics(columns, scored, protocol, scores.values[kept], engine)
+    duplicates = find_duplicates(whole, _Names(protocol.name_rule))
+    loops = find_loops(whole, duplicates.key, duplicates.readable, vocabulary)
+    flags = sample_flags(whole)
+    metrics = {
+        **health_metrics(whole, flags),
+        **dup_metrics(whole, duplicates, loops),
+        **quality,
+        **count_metrics(whole),
+        **token_metrics(whole),
+        **_outliers(whole),
+    }
+    return ScoreResult(
+        metrics={key: _plain(value) for key, value in metrics.items()},
+        status=_status(run, columns),
+        protocol=_protocol_json(protocol, scores.source, columns),
+        versions=_versions(engine),
+        score_source=scores.source,
+        reading={"dialect": dialect.to_json(), "frame": frame.name},
+        columns=columns,
+        scored=scored,
+        scores=scores.values[kept],
+        flags=flags,
+        duplicates=duplicates,
+        loops=loops,
+        per_class_ap=per_class_ap,
+    )
+
+
+class _Names(dict[str, str]):
+    """Descriptions to normalised ones, each normalised once."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self._rule = NAME_RULES[rule]
+
+    def __missing__(self, desc: str) -> str:
+        self[desc] = result = self._rule(desc)
+        return result
+
+
+def _dialect_of(run: Run) -> Dialect:
+    raw = run.meta.get("dialect")
+    if isinstance(raw, dict):
+        return dialect_from_json(raw)
+    return DIALECTS[DEFAULT_DIALECT]
+
+
+def _vocabulary(run: Run, columns: Columns) -> NDArray[np.int64] | None:
+    declared = vocabulary_from_meta(run.meta)
+    if declared is not None:
+        return declared
+    return infer_vocabulary(
+        (entry.text, entry.token_ids) for entry in columns.images if entry.token_ids is not None
+    )
+
+
+def _outliers(columns: Columns) -> dict[str, float | None]:
+    drops = per_image_counts(~columns.record_valid, columns)
+    surplus = np.maximum(pred_per_image(columns) - gt_per_image(columns), 0)
+    return outlier_metrics(drops[columns.alive], surplus[columns.alive])
+
+
+def _scope(columns: Columns, protocol: Protocol) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which predictions are of a class that their image holds, and which stay at all."""
+    pred, gt = columns.pred, columns.gt
+    step = len(columns.universe.names) + 1
+    present = np.unique(gt.shapes.image * step + gt.class_code)
+    named = pred.class_code != UNKNOWN_CLASS
+    in_scope = named & np.isin(pred.shapes.image * step + pred.class_code, present)
+    kept = np.ones(len(pred), dtype=bool)
+    if protocol.scope == "positive_only":
+        kept &= in_scope
+    if protocol.drop_exact_repeats:
+        kept &= ~pred.is_copy
+    return in_scope, kept
+
+
+def _match(columns: Columns, protocol: Protocol, in_scope: NDArray[np.bool_]) -> Scored:
+    thresholds = protocol.iou_thresholds
+    found = overlaps(columns, columns.pred, minimum=min(*thresholds, 0.5), crowd=protocol.crowd)
+    out_of_scope = ~in_scope if protocol.scope == "annotated" else None
+
+    def match(*, by_class: bool, scope: NDArray[np.bool_] | None) -> Matched:
+        return match_all(
+            columns,
+            columns.pred,
+            found,
+            thresholds,
+            by_class=by_class,
+            matching=protocol.matching,
+            out_of_scope=scope,
+            crowd=protocol.crowd,
+        )
+
+    aware = match(by_class=True, scope=out_of_scope)
+    agnostic = match(by_class=False, scope=out_of_scope)
+    best_iou = np.zeros(len(columns.pred))
+    same = found.same_class
+    np.maximum.at(best_iou, found.edges.pred[same], found.edges.value[same])
+    copies = columns.pred.is_copy
+    deduplicated = aware
+    if copies.any():
+        # Removed copies take no part and are neither right nor wrong.
+        scope = copies if out_of_scope is None else copies | out_of_scope
+        deduplicated = match(by_class=True, scope=scope)
+    return Scored(
+        aware=aware, agnostic=agnostic, deduplicated=deduplicated, overlaps=found, best_iou=best_iou
+    )
+
+
+def _scored_metrics(
+    columns: Columns,
+    scored: Scored,
+    protocol: Protocol,
+    scores: NDArray[np.float64],
+    engine: EngineName | None,
+) -> tuple[dict[str, float | None], dict[int, tuple[float | None, float | None]]]:
+    metrics = {
+        **f1_metrics("f1", scored.aware, protocol),
+        **f1_metrics("f1_loc", scored.agnostic, protocol),
+        **f1_metrics("f1_dedup", scored.deduplicated, protocol),
+    }
+    coco = coco_numbers(
+        columns,
+        scores,
+        scored.best_iou,
+        (scored.aware.partner >= 0).sum(axis=0),
+        crowd=protocol.crowd,
+        engine=engine,
+    )
+    metrics |= coco.metrics
+    metrics["score/tied_frac"] = tied_fraction(scores)
+    return metrics, coco.per_class
+
+
+def _plain(value: Any) -> float | int | None:
+    """Python numbers only; anything that is not finite would be a defect, not a value."""
+    if value is None:
+        return None
+    number = value.item() if isinstance(value, np.generic) else value
+    assert np.isfinite(number)
+    return number  # type: ignore[no-any-return]
+
+
+def _status(run: Run, columns: Columns) -> str:
+    """`empty` where nothing was evaluated, `partial` where the run says so, else `complete`."""
+    if not columns.alive.any():
+        return "empty"
+    written = run.meta.get("status")
+    return "complete" if written in (None, "complete") else "partial"
+
+
+def _protocol_json(protocol: Protocol, source: str, columns: Columns) -> dict[str, Any]:
+    universe = columns.universe
+    digest = hashlib.sha256("\0".join(sorted(universe.names)).encode("utf-8", "surrogatepass"))
+    return protocol.to_json() | {
+        "score_source": source,
+        "classes": {
+            "source": universe.source,
+            "count": len(universe.names),
+            "sha256": digest.hexdigest()[:16],
+        },
+        "coco": {"iou": ".50:.05:.95", "max_dets": [1, 10, 100], "order": "dataset, emission"},
+        "near_iou": NEAR_IOU,
+    }
+
+
+def _versions(engine: EngineName | None) -> dict[str, str]:
+    return {
+        "coordeval": coordeval.__version__,
+        "parser": str(getattr(parsers, "PARSER_VERSION", "1")),
+        "metrics": METRICS_VERSION,
+        "coco_engine": engine or default_engine(),
+        **engine_versions(),
+    }
+
+
+__all__ = ["METRICS_VERSION", "score_run"]

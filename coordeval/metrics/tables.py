@@ -1,0 +1,319 @@
+"""The tables behind the numbers: per image, per class, per object, and COCO results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coordeval.metrics.classes import UNKNOWN_CLASS
+from coordeval.metrics.coco import to_xywh
+from coordeval.metrics.counts import gt_per_image, pred_per_image, token_counts
+from coordeval.metrics.dup_metrics import per_image_counts
+from coordeval.metrics.f1 import f1_value, ratio
+from coordeval.metrics.f1_metrics import iou_name
+from coordeval.metrics.health import drops_per_image
+from coordeval.parsers.reasons import ISSUES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.f1 import Matched
+    from coordeval.metrics.result import ScoreResult, WorstImage
+
+UNKNOWN_LABEL = "(unknown)"
+
+
+def _text(values: Iterable[str | None]) -> pd.Series[Any]:
+    """Text as Python objects: None stays None, and what is not valid Unicode stays as it is."""
+    import pandas as pd
+
+    return pd.Series(list(values), dtype=object)
+
+
+def per_image_table(result: ScoreResult) -> pd.DataFrame:
+    """One row per headline rollout, in run order; sums over rows give the micro numbers.
+
+    `tp@0.50` ... class-aware, `loc_tp@...` class-agnostic, `dedup_tp@...` without exact repeats;
+    `drop_<reason>`, `issue_<name>` counts. Empty runs give an empty table with all columns.
+    """
+    import pandas as pd
+
+    columns, flags, images = result.columns, result.flags, result.columns.images
+    wasted: list[int | None] = [None if count is None else 0 for count in token_counts(columns)]
+    for loop in result.loops:
+        if loop.wasted_tokens is not None:
+            wasted[loop.image] = (wasted[loop.image] or 0) + loop.wasted_tokens
+    looped = np.zeros(len(images), dtype=bool)
+    looped[[loop.image for loop in result.loops]] = True
+    data: dict[str, Any] = {
+        "id": _text(entry.id for entry in images),
+        "image": _text(entry.image for entry in images),
+        "image_id": pd.array([entry.image_id for entry in images], dtype="Int64"),
+        "width": columns.sizes_wh[:, 0],
+        "height": columns.sizes_wh[:, 1],
+        "error": ~columns.alive,
+        "finish_reason": _text(entry.finish_reason for entry in images),
+        "gt": gt_per_image(columns),
+        "pred": pred_per_image(columns),
+        "gt_zero_area": columns.gt.zero_area,
+        "outside_image": columns.pred.outside,
+        "unscored": columns.pred.lines,
+        "found": [entry.num_found for entry in images],
+        "valid": [entry.num_valid for entry in images],
+        "conforming": flags.conforming,
+        "empty_pred": flags.empty_pred,
+        "unparseable": flags.unparseable,
+        "truncated": flags.truncated,
+        "valid_pred": flags.valid_pred,
+        "readable": per_image_counts(result.duplicates.readable, columns),
+        "exact": per_image_counts(result.duplicates.exact, columns),
+        "near": per_image_counts(result.duplicates.near, columns),
+        "loop": looped,
+        "wasted_tokens": pd.array(wasted, dtype="Int64"),
+        "tokens": pd.array(token_counts(columns), dtype="Int64"),
+    }
+    data |= {f"drop_{name}": counts for name, counts in drops_per_image(columns).items()}
+    data |= {f"issue_{name}": [entry.issues.get(name, 0) for entry in images] for name in ISSUES}
+    scored = result.scored
+    for prefix, matched in (
+        ("", scored.aware),
+        ("loc_", scored.agnostic),
+        ("dedup_", scored.deduplicated),
+    ):
+        data |= _threshold_columns(prefix, matched)
+    return pd.DataFrame(data)
+
+
+def _threshold_columns(prefix: str, matched: Matched) -> dict[str, NDArray[np.int64]]:
+    out = {}
+    for row, threshold in enumerate(matched.thresholds):
+        for name, part in (("tp", matched.tp), ("fp", matched.fp), ("fn", matched.fn)):
+            out[f"{prefix}{name}@{iou_name(threshold)}"] = part[row]
+    return out
+
+
+def per_class_table(result: ScoreResult) -> pd.DataFrame:
+    """One row per class of the universe, then `(unknown)` where there are unknown names.
+
+    Counts and ratios at every threshold, AP and AP50; a ratio with denominator 0 is null.
+    """
+    import pandas as pd
+
+    universe, matched = result.columns.universe, result.scored.aware
+    num = len(universe.names)
+    has_unknown = bool(matched.class_fp[:, num].any())
+    rows = [*range(num), *([num] if has_unknown else [])]
+    data: dict[str, Any] = {
+        "class": _text([*universe.labels, UNKNOWN_LABEL][: len(rows)]),
+        "category_id": pd.array([*universe.ids, None][: len(rows)], dtype="Int64"),
+        "AP": pd.array([result.per_class_ap.get(row, (None, None))[0] for row in rows], "Float64"),
+        "AP50": pd.array(
+            [result.per_class_ap.get(row, (None, None))[1] for row in rows], "Float64"
+        ),
+    }
+    for index, threshold in enumerate(matched.thresholds):
+        name = iou_name(threshold)
+        counts = [
+            (
+                int(matched.class_tp[index, row]),
+                int(matched.class_fp[index, row]),
+                int(matched.class_fn[index, row]),
+            )
+            for row in rows
+        ]
+        data[f"tp@{name}"] = [tp for tp, _, _ in counts]
+        data[f"fp@{name}"] = [fp for _, fp, _ in counts]
+        data[f"fn@{name}"] = [fn for _, _, fn in counts]
+        data[f"precision@{name}"] = pd.array(
+            [ratio(tp, tp + fp) for tp, fp, _ in counts], dtype="Float64"
+        )
+        data[f"recall@{name}"] = pd.array(
+            [ratio(tp, tp + fn) for tp, _, fn in counts], dtype="Float64"
+        )
+        data[f"f1@{name}"] = pd.array([f1_value(*three) for three in counts], dtype="Float64")
+    return pd.DataFrame(data)
+
+
+def objects_table(result: ScoreResult) -> pd.DataFrame:
+    """Found records (`role` pred), then scored ground truth (`role` gt), each in run order.
+
+    `verdict` at the first threshold that is .50 (else the first): right, wrong, ignored (crowd or
+    scope), removed (by the protocol), unscored, dropped for records; matched, missed, crowd for
+    ground truth. `partner` is the row of the other side's object inside its image.
+    """
+    import pandas as pd
+
+    return pd.concat(
+        [pd.DataFrame(_record_rows(result)), pd.DataFrame(_gt_rows(result))], ignore_index=True
+    )
+
+
+def headline_row(matched: Matched) -> int:
+    """The row of IoU .50 where it is there, else of the first threshold."""
+    return matched.thresholds.index(0.5) if 0.5 in matched.thresholds else 0
+
+
+def _record_rows(result: ScoreResult) -> dict[str, Any]:
+    import pandas as pd
+
+    columns, records, pred = result.columns, result.columns.records, result.columns.pred
+    num = len(records)
+    row = headline_row(result.scored.aware)
+    partner = result.scored.aware.partner[row]
+    verdict = np.full(num, "removed", dtype=object)
+    verdict[~columns.record_valid] = "dropped"
+    verdict[
+        [
+            kind == "line" and reason is None
+            for kind, reason in zip(records.kind, records.reason, strict=True)
+        ]
+    ] = "unscored"
+    verdict[pred.record] = np.where(
+        partner >= 0, "right", np.where(result.scored.aware.ignored[row], "ignored", "wrong")
+    )
+    partner_of: list[int | None] = [None] * num
+    score_of: list[float | None] = [None] * num
+    class_of: list[str | None] = [None] * num
+    boxes = np.full((num, 4), np.nan)
+    boxes[pred.record] = pred.shapes.boxes
+    gt_first = np.searchsorted(columns.gt.shapes.image, columns.gt.shapes.image, side="left")
+    for place, record in enumerate(pred.record.tolist()):
+        score_of[record] = float(result.scores[place])
+        code = int(pred.class_code[place])
+        class_of[record] = None if code == UNKNOWN_CLASS else columns.universe.labels[code]
+        if partner[place] >= 0:
+            partner_of[record] = int(partner[place] - gt_first[partner[place]])
+    first = np.searchsorted(columns.record_image, columns.record_image, side="left")
+    return {
+        "id": _text(columns.images[image].id for image in records.image),
+        "role": _text(["pred"] * num),
+        "index": np.arange(num) - first,
+        "desc": _text(records.desc),
+        "class": _text(class_of),
+        "kind": _text(records.kind),
+        "values": [None if values is None else list(values) for values in records.values],
+        **_box_columns(boxes, pd),
+        "start": pd.array(records.start, dtype="Int64"),
+        "end": pd.array(records.end, dtype="Int64"),
+        "reason": _text(records.reason),
+        "detail": _text(records.detail),
+        "evidence": _text(records.evidence),
+        "slot": pd.array(records.slot, dtype="Int64"),
+        "score": pd.array(score_of, dtype="Float64"),
+        "exact_repeat": pd.array(result.duplicates.exact, dtype="boolean"),
+        "near_repeat": pd.array(result.duplicates.near, dtype="boolean"),
+        "verdict": _text(verdict),
+        "partner": pd.array(partner_of, dtype="Int64"),
+    }
+
+
+def _box_columns(boxes: NDArray[np.float64], pd: Any) -> dict[str, Any]:
+    return {
+        name: pd.array([None if np.isnan(value) else value for value in boxes[:, place]], "Float64")
+        for place, name in enumerate(("x1_px", "y1_px", "x2_px", "y2_px"))
+    }
+
+
+def _gt_rows(result: ScoreResult) -> dict[str, Any]:
+    import pandas as pd
+
+    columns, gt = result.columns, result.columns.gt
+    num = len(gt)
+    row = headline_row(result.scored.aware)
+    partner = result.scored.aware.partner[row]
+    record_first = np.searchsorted(columns.record_image, columns.record_image, side="left")
+    found_by: list[int | None] = [None] * num
+    for place in np.flatnonzero(partner >= 0).tolist():
+        record = int(columns.pred.record[place])
+        found_by[int(partner[place])] = record - int(record_first[record])
+    crowd = gt.crowd & (result.protocol["crowd"] == "ignore")
+    first = np.searchsorted(gt.shapes.image, gt.shapes.image, side="left")
+    nothing = pd.array([None] * num, dtype="Int64")
+    return {
+        "id": _text(columns.images[image].id for image in gt.shapes.image.tolist()),
+        "role": _text(["gt"] * num),
+        "index": np.arange(num) - first,
+        "desc": _text(gt.desc),
+        "class": _text(columns.universe.labels[code] for code in gt.class_code.tolist()),
+        "kind": _text("poly" if place in gt.shapes.polygons else "bbox_2d" for place in range(num)),
+        "values": [
+            list(gt.shapes.polygons.get(place) or box)
+            for place, box in enumerate(gt.shapes.boxes.tolist())
+        ],
+        **_box_columns(gt.shapes.boxes, pd),
+        "start": nothing,
+        "end": nothing,
+        "reason": _text([None] * num),
+        "detail": _text([None] * num),
+        "evidence": _text([None] * num),
+        "slot": nothing,
+        "score": pd.array([None] * num, dtype="Float64"),
+        "exact_repeat": pd.array([None] * num, dtype="boolean"),
+        "near_repeat": pd.array([None] * num, dtype="boolean"),
+        "verdict": [
+            "crowd" if is_crowd else "missed" if other is None else "matched"
+            for is_crowd, other in zip(crowd.tolist(), found_by, strict=True)
+        ],
+        "partner": pd.array(found_by, dtype="Int64"),
+    }
+
+
+def coco_results(result: ScoreResult) -> list[dict[str, Any]]:
+    """COCO results: the rollouts' own image ids where all have one, else positions from 1."""
+    columns, pred = result.columns, result.columns.pred
+    ids = [entry.image_id for entry in columns.images]
+    if None in ids or len(set(ids)) != len(ids):
+        ids = list(range(1, len(ids) + 1))
+    out = []
+    boxes = to_xywh(pred.shapes.boxes).tolist()
+    for row in np.flatnonzero(pred.class_code != UNKNOWN_CLASS).tolist():
+        entry: dict[str, Any] = {
+            "image_id": ids[int(pred.shapes.image[row])],
+            "category_id": columns.universe.ids[int(pred.class_code[row])],
+            "bbox": boxes[row],
+            "score": float(result.scores[row]),
+        }
+        if row in pred.shapes.polygons:
+            entry["segmentation"] = [list(pred.shapes.polygons[row])]
+        out.append(entry)
+    return out
+
+
+def worst_images(result: ScoreResult, count: int) -> list[WorstImage]:
+    """Images by wrong + missed + dropped objects, most first; images without any are left out."""
+    from coordeval.metrics.result import WorstImage
+
+    columns, matched = result.columns, result.scored.aware
+    row = headline_row(matched)
+    drops = per_image_counts(~columns.record_valid, columns)
+    failures = matched.fp[row] + matched.fn[row] + drops
+    looped = {loop.image for loop in result.loops}
+    order = np.argsort(-failures, kind="stable")[:count].tolist()
+    return [
+        WorstImage(
+            id=columns.images[image].id,
+            failures=int(failures[image]),
+            tp=int(matched.tp[row][image]),
+            fp=int(matched.fp[row][image]),
+            fn=int(matched.fn[row][image]),
+            drops=int(drops[image]),
+            loop=image in looped,
+        )
+        for image in order
+        if failures[image]
+    ]
+
+
+__all__ = [
+    "UNKNOWN_LABEL",
+    "coco_results",
+    "headline_row",
+    "objects_table",
+    "per_class_table",
+    "per_image_table",
+    "worst_images",
+]

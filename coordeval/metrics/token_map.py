@@ -1,0 +1,148 @@
+"""Where characters of a text lie among its token ids, without a tokenizer.
+
+Coordinate tokens are the fixed points: the i-th `<|coord_k|>` of the text is the i-th coordinate
+id. Between two of them places are interpolated by characters; that is exact at the fixed points
+and within a token or two elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coordeval.coords import COORD_TOKEN_RE, NUM_BINS
+from coordeval.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+
+def vocabulary_from_meta(meta: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    """Token ids of the 1000 bins that run.json declares ({"first": id} or {"ids": [...]}).
+
+    None where it declares none; DataError where it declares something else.
+    """
+    raw = meta.get("vocabulary")
+    if not raw:
+        return None
+    if isinstance(raw, dict) and isinstance(raw.get("first"), int):
+        return np.arange(raw["first"], raw["first"] + NUM_BINS, dtype=np.int64)
+    if isinstance(raw, dict) and isinstance(raw.get("ids"), list):
+        ids = np.asarray(raw["ids"], dtype=np.int64)
+        if ids.shape == (NUM_BINS,) and len(set(ids.tolist())) == NUM_BINS:
+            return ids
+    raise DataError(
+        'run.json: \'vocabulary\' must be {"first": id} or {"ids": [1000 distinct ids]}'
+    )
+
+
+def infer_vocabulary(
+    pairs: Iterable[tuple[str, NDArray[np.int64]]], *, enough: int = 32
+) -> NDArray[np.int64] | None:
+    """Contiguous coordinate ids guessed from (text, token ids) of one run.
+
+    A first id fits a rollout where the ids of its window of 1000 equal the bins that the text
+    writes. The id that fits most of the first `enough` rollouts with coordinates is taken; None
+    where none fits, or two fit equally often.
+    """
+    votes: Counter[int] = Counter()
+    looked = 0
+    for text, ids in pairs:
+        bins = bins_in_text(text)
+        if len(bins):
+            offered = np.unique(ids - bins[0]).tolist()
+            votes.update(first for first in offered if _fits(ids, first, bins))
+            looked += 1
+            if looked >= enough:
+                break
+    ranking = votes.most_common(2)
+    if not ranking or (len(ranking) == 2 and ranking[0][1] == ranking[1][1]):
+        return None
+    first = ranking[0][0]
+    return np.arange(first, first + NUM_BINS, dtype=np.int64)
+
+
+def _fits(ids: NDArray[np.int64], first: int, bins: NDArray[np.int64]) -> bool:
+    shifted = ids - first
+    shifted = shifted[(shifted >= 0) & (shifted < NUM_BINS)]
+    return len(shifted) == len(bins) and bool(np.array_equal(shifted, bins))
+
+
+def bins_in_text(text: str) -> NDArray[np.int64]:
+    """The bins of all coordinate tokens that a text writes, in order."""
+    return np.array([int(k) for k in COORD_TOKEN_RE.findall(text)], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenMap:
+    """Fixed points between a text and its ids.
+
+    `char_start`, `char_end`, `token` (C) describe the coordinate tokens; `num_tokens` leaves out
+    the final end token. `aligned` is False where the counts disagree and only the ends are fixed.
+    """
+
+    char_start: NDArray[np.int64]
+    char_end: NDArray[np.int64]
+    token: NDArray[np.int64]
+    num_chars: int
+    num_tokens: int
+    aligned: bool
+
+    def token_at(self, char: int) -> int:
+        """The token that starts at the character `char` (num_tokens for the end of the text)."""
+        return round(self._place(char))
+
+    def tokens_until(self, char: int) -> int:
+        """How many tokens start before the character `char`."""
+        return math.ceil(self._place(char) - 1e-6)
+
+    def _place(self, char: int) -> float:
+        chars = np.empty(2 * len(self.token) + 2)
+        tokens = np.empty_like(chars)
+        chars[0] = tokens[0] = 0
+        chars[1:-1:2], chars[2:-1:2] = self.char_start, self.char_end
+        tokens[1:-1:2], tokens[2:-1:2] = self.token, self.token + 1
+        chars[-1], tokens[-1] = self.num_chars, self.num_tokens
+        return float(np.interp(char, chars, tokens))
+
+
+def build_token_map(
+    text: str,
+    token_ids: NDArray[np.int64],
+    vocabulary: NDArray[np.int64] | None,
+    *,
+    ends_with_end_token: bool,
+) -> TokenMap:
+    """Fixed points of one rollout; `vocabulary` (1000) are the ids of the bins, or None."""
+    num_tokens = len(token_ids) - int(ends_with_end_token and len(token_ids) > 0)
+    spans = np.array([match.span() for match in COORD_TOKEN_RE.finditer(text)], dtype=np.int64)
+    spans = spans.reshape(-1, 2)
+    places = np.zeros(0, dtype=np.int64)
+    if vocabulary is not None:
+        places = np.flatnonzero(np.isin(token_ids, vocabulary))
+    aligned = vocabulary is not None and len(places) == len(spans)
+    if not aligned:
+        spans, places = spans[:0], places[:0]
+    return TokenMap(
+        char_start=spans[:, 0],
+        char_end=spans[:, 1],
+        token=places,
+        num_chars=len(text),
+        num_tokens=num_tokens,
+        aligned=aligned,
+    )
+
+
+__all__ = [
+    "TokenMap",
+    "bins_in_text",
+    "build_token_map",
+    "infer_vocabulary",
+    "vocabulary_from_meta",
+]
