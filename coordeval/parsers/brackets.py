@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Coordinates
 
 _STEP = re.compile(r'[\[\]{}"]')
-_PLAIN_STRING = re.compile(r'"[^"{}\[\]\n]*+"(?=[ \t\n\r]*+[,\]\[}])')
+_PLAIN_STRING = re.compile(r'"[^"{}\n]*+"(?=[ \t\n\r]*+[,\]\[}])')
+_INNER_MAP = re.compile(r"\{[^{}\[\]]*+\}(?=[ \t\n\r]*+[,\]])")
 _RECORD_ENDS_HERE = re.compile(
     r'\}[ \t\n\r]*+(?:,[ \t\n\r]*+(?:\{|"[^"\\]{1,40}+"[ \t\n\r]*+:[ \t\n\r]*+\{)|\{)'
 )
-_LIST_ENDS_HERE = re.compile(r"\}[ \t\n\r]*+(?:\]|\Z|<\||```)")
+_LIST_ENDS_HERE = re.compile(r"\}[ \t\n\r]*+(?:\]|\Z|<\||```|\}[ \t\n\r]*+(?:\Z|<\||```))")
 _DIGITS = re.compile(r"\d++")
 MAX_VALUE = 10**9
 """Larger written numbers are stored as this one; they are out of range in any dialect of bins."""
@@ -73,7 +74,9 @@ def _pieces(coordinates: Coordinates) -> re.Pattern[str]:
         other = r'"[^"]*+"|(?:(?!' + one.replace("(0|", "(?:0|") + r")[^,\[\]\s])++"
     else:
         other = r'"[^"]*+"|[^,\[\]\s"]++|"'
-    return re.compile(rf"(?P<coord>{one})|(?P<comma>,)|(?P<nest>[\[\]])|(?P<other>{other})")
+    return re.compile(
+        rf"(?P<coord>{one})|(?P<comma>,)|(?P<nest>[\[\]]|\{{[^{{}}\[\]]*+\}})|(?P<other>{other})"
+    )
 
 
 def find_extent(text: str, opening: int) -> Extent:
@@ -95,13 +98,15 @@ def find_extent(text: str, opening: int) -> Extent:
                 return Extent(opening + 1, at, place, closed=True)
             depth -= 1
         elif character == '"':
-            if KEY_AHEAD.match(text, at):
+            if KEY_AHEAD.match(text, at) and not text.startswith('"<|coord_', at):
                 return Extent(opening + 1, at, at, closed=False)
             if string := _PLAIN_STRING.match(text, at):
                 place = string.end()
         elif character == "{":
             if RECORD_START.match(text, at):
                 return Extent(opening + 1, at, at, closed=False)
+            if inner := _INNER_MAP.match(text, at):
+                place = inner.end()
         elif _ends_record(text, at, opening):
             return Extent(opening + 1, at, at, closed=False)
     raise TruncatedText

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from coordeval.parsers.bare import read_bare
 from coordeval.parsers.lexer import (
     KEY_AHEAD,
-    SCALAR,
     SPECIAL_TOKEN,
-    STRING,
     BrokenRecord,
     TruncatedText,
     read_string,
-    skip_nested,
     skip_spaces,
+    skip_value,
 )
 from coordeval.parsers.listing import walk_list
 from coordeval.parsers.mapping import read_map
@@ -78,7 +76,8 @@ def _opening_before(state: ReadState, key_at: int) -> int | None:
             _, place = read_string(text, place, ":") if text[place] == '"' else ("", -1)
             if place < 0:
                 return None
-            place = skip_value(state, skip_spaces(text, skip_spaces(text, place) + 1))
+            value_at = skip_spaces(text, skip_spaces(text, place) + 1)
+            place = skip_value(text, value_at, state.budget)
             place = skip_spaces(text, place)
             if not text.startswith(",", place):
                 return None
@@ -124,24 +123,11 @@ def _extra_key(state: ReadState, at: int) -> int:
     state.issues[name] += 1
     try:
         _, after = read_string(state.text, at, ":")
-        return skip_value(state, skip_spaces(state.text, skip_spaces(state.text, after) + 1))
+        value_at = skip_spaces(state.text, skip_spaces(state.text, after) + 1)
+        return skip_value(state.text, value_at, state.budget)
     except (BrokenRecord, TruncatedText):
         state.issues["truncated"] += not state.is_truncated
         return -1
-
-
-def skip_value(state: ReadState, at: int) -> int:
-    """Position after any JSON value; raises TruncatedText or BrokenRecord."""
-    text = state.text
-    if at >= len(text):
-        raise TruncatedText
-    if text[at] in "[{":
-        return skip_nested(text, at, state.budget)
-    pattern = STRING if text[at] == '"' else SCALAR
-    match = pattern.match(text, at)
-    if match is None:
-        raise BrokenRecord("bad_value", at)
-    return match.end()
 
 
 __all__ = ["parse_careful"]

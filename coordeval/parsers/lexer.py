@@ -20,7 +20,19 @@ _W = r"[ \t\n\r]*+"
 _KEY = r'(?:desc|bbox|box|poly|line|point|quad|label|name|category)[^"\\]{0,24}+'
 RECORD_KEY = re.compile('"' + _KEY + '"' + _W + ":")
 RECORD_START = re.compile(r"\{" + _W + RECORD_KEY.pattern)
-SIBLING_START = re.compile(r"[}\]]" + _W + r",?+" + _W + "(?=" + RECORD_START.pattern + ")")
+SIBLING_START = re.compile(
+    r"[}\]]"
+    + _W
+    + r",?+"
+    + _W
+    + r'(?="object_\d{1,9}"'
+    + _W
+    + ":"
+    + _W
+    + r"\{|"
+    + RECORD_START.pattern
+    + ")"
+)
 KEY_AHEAD = re.compile(r'"[^"\\]{1,40}+"' + _W + ":")
 SWALLOWED_KEY = re.compile(_W + r'[A-Za-z_][\w ]{0,40}+"' + _W + ":")
 
@@ -35,16 +47,18 @@ _RECORD_END = (
     + _W
     + r":"
     + _W
-    + r"\{))"
+    + r"\{|\}"
+    + _W
+    + r"(?:\Z|<\||```)))"
 )
 _RESYNC = re.compile(
-    r"\\."
+    r'\\["\\]'
     r'|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=' + _W + r"[:,}\]])"
     "|(?P<start>" + RECORD_START.pattern + ")"
     "|(?P<end>" + _RECORD_END + ")",
     re.DOTALL,
 )
-_CLOSED_LATER = re.compile(r"\}" + _W + r"\]|" + RECORD_START.pattern)
+_CLOSED_LATER = re.compile(r"\}" + _W + r"(?:\]|\}" + _W + r"\Z)|" + RECORD_START.pattern)
 _NESTED_STEP = re.compile(r'[\[\]{}"]')
 _CLOSER = {"[": "]", "{": "}"}
 MAX_SCANS_TO_END = 16
@@ -93,6 +107,8 @@ def read_string(text: str, position: int, followers: str) -> tuple[str, int]:
     if text[after] not in followers:
         if SWALLOWED_KEY.match(text, match.end()) or (followers == ":" and ":" in match.group()):
             raise BrokenRecord("unclosed_string", position + 1)
+        if text[after] == "]" and closes_container(text, after):
+            raise BrokenRecord("missing_brace", after)
         detail = "missing_colon" if followers == ":" else "missing_comma"
         raise BrokenRecord(detail, match.end(), text[after : after + 20])
     try:
@@ -122,7 +138,7 @@ def skip_nested(text: str, position: int, budget: NestedBudget) -> int:
     sibling_at = len(text)
     if budget.scans_left <= 0:
         sibling = SIBLING_START.search(text, place)
-        sibling_at = sibling.end() if sibling else len(text)
+        sibling_at = sibling.start() if sibling else len(text)
     while match := _NESTED_STEP.search(text, place, sibling_at):
         place = match.end()
         character = match.group()
@@ -134,14 +150,40 @@ def skip_nested(text: str, position: int, budget: NestedBudget) -> int:
                 break
             place = string.end()
         elif character != stack.pop():
+            sibling = SIBLING_START.search(text, position, match.start())
+            if sibling is not None:
+                budget.scans_left -= 1
+                raise BrokenRecord("unclosed_value", sibling.start())
             raise BrokenRecord("mismatched_bracket", match.start(), character)
         if not stack:
             return place
     budget.scans_left -= 1
     sibling = SIBLING_START.search(text, position)
     if sibling is not None:
-        raise BrokenRecord("unclosed_value", sibling.end())
+        raise BrokenRecord("unclosed_value", sibling.start())
     raise TruncatedText
+
+
+def skip_value(text: str, at: int, budget: NestedBudget) -> int:
+    """Position after any JSON value; raises TruncatedText or BrokenRecord."""
+    if at >= len(text):
+        raise TruncatedText
+    if text[at] in "[{":
+        return skip_nested(text, at, budget)
+    pattern = STRING if text[at] == '"' else SCALAR
+    match = pattern.match(text, at)
+    if match is None:
+        raise BrokenRecord("bad_value", at)
+    return match.end()
+
+
+def closes_container(text: str, bracket: int) -> bool:
+    """True where `]` is followed by `}` and the end: the record's own brace is what is missing."""
+    brace = skip_spaces(text, bracket + 1)
+    if brace >= len(text) or text[brace] != "}":
+        return False
+    rest = skip_spaces(text, brace + 1)
+    return rest >= len(text) or text.startswith(("<|", "```"), rest)
 
 
 def resync(text: str, opening: int, position: int) -> tuple[int, bool]:
@@ -179,8 +221,10 @@ __all__ = [
     "NestedBudget",
     "TruncatedText",
     "before_separator",
+    "closes_container",
     "read_string",
     "resync",
     "skip_nested",
     "skip_spaces",
+    "skip_value",
 ]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from coordeval.parsers.state import ReadState
 
 _LEAVES_REMNANTS = ("malformed_record", "missing_desc", "missing_geometry", "wrong_arity")
-_AFTER_STRING = (",", "]", "}", ":", "")
+_AFTER_STRING = (",", "]", "}", ":", "{", "")
 _STRAY_WORD = re.compile(r'[^\s,\[\]{}"]++')
 
 
@@ -25,7 +25,7 @@ def walk_list(state: ReadState, place: int) -> tuple[int, bool]:
     after_value = after_comma = False
     while True:
         if after_comma and not text.startswith(" {", place):
-            place = state.spaces(place, " " if text.startswith(" ", place) else "")
+            place = state.spaces(place, " ")
         elif after_comma:
             place += 1
         else:
@@ -46,6 +46,7 @@ def walk_list(state: ReadState, place: int) -> tuple[int, bool]:
             state.issues["stray_value"] += nesting == 0
             nesting = max(0, nesting - 1)
             place += 1
+            after_value, after_comma = True, False
         elif character == "]":
             state.issues["trailing_comma"] += after_comma
             return place + 1, True
@@ -93,8 +94,11 @@ def skip_stray(state: ReadState, place: int) -> int:
     """Position after the string, word or single character at `place` that is no record."""
     text = state.text
     if text[place] == '"':
+        if place >= state.unclosed_from:
+            return place + 1
         string = STRING.match(text, place)
         if string is None:
+            state.unclosed_from = place
             return place + 1
         following = skip_spaces(text, string.end())
         return string.end() if text[following : following + 1] in _AFTER_STRING else place + 1

@@ -5,16 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from coordeval.parsers.lexer import KEY_AHEAD, SPECIAL_TOKEN
+from coordeval.parsers.lexer import (
+    KEY_AHEAD,
+    RECORD_START,
+    SPECIAL_TOKEN,
+    BrokenRecord,
+    TruncatedText,
+    skip_value,
+)
 from coordeval.parsers.listing import skip_stray
 from coordeval.parsers.record import MAP_KEY
-from coordeval.parsers.surroundings import FENCE, PUNCTUATION, note_after, note_before
+from coordeval.parsers.surroundings import note_after, note_before
 
 if TYPE_CHECKING:
     from coordeval.parsers.state import ReadState
 
 _W = r"[ \t\n\r]*+"
 _MAP_CONTAINER = re.compile(r"\{" + _W + r'(?="object_\d{1,9}"' + _W + r":" + _W + r"\{)")
+_MAP_GOES_ON = re.compile(r"\}" + _W + ",?+" + _W + r'"object_\d{1,9}"' + _W + ":" + _W + r"\{")
+_CUT_KEY = re.compile(r'"[^"\\]{0,40}+(?:"' + _W + ":?+" + _W + r")?+\Z")
 _EMPTY_MAP = re.compile(r"\{" + _W + r"\}")
 
 
@@ -24,7 +33,7 @@ def read_map(state: ReadState) -> bool:
     match = _MAP_CONTAINER.search(text)
     if match is None:
         empty = _EMPTY_MAP.search(text)
-        if empty is None or PUNCTUATION.sub("", FENCE.sub("", text)).strip():
+        if empty is None or empty.start() != text.find("{") or RECORD_START.search(text):
             return False
         note_before(state, empty.start())
         note_after(state, empty.end(), _MAP_CONTAINER)
@@ -47,11 +56,18 @@ def _walk_map(state: ReadState, place: int, numbers: list[int]) -> int:
     after_value = after_comma = False
     number = 0
     while True:
-        place = state.spaces(place, " " if after_comma and text.startswith(" ", place) else "")
+        place = state.spaces(place, " " if after_comma else "")
         if place >= size or SPECIAL_TOKEN.match(text, place):
             state.issues["truncated"] += not state.is_truncated
             return place
         character = text[place]
+        if character == "}" and _MAP_GOES_ON.match(text, place):
+            state.issues["stray_value"] += 1
+            after_value, after_comma, place = True, False, place + 1
+            continue
+        if _CUT_KEY.match(text, place):
+            state.issues["truncated"] += not state.is_truncated
+            return size
         if character == "}":
             state.issues["trailing_comma"] += after_comma
             return place + 1
@@ -60,21 +76,28 @@ def _walk_map(state: ReadState, place: int, numbers: list[int]) -> int:
             after_comma, place = True, place + 1
             continue
         key = KEY_AHEAD.match(text, place)
+        known = MAP_KEY.fullmatch(key.group()[1:].partition('"')[0]) if key else None
         if key is not None:
             state.issues["missing_comma"] += after_value and not after_comma
-            place = state.spaces(key.end(), " ")
-            known = MAP_KEY.fullmatch(key.group()[1:].partition('"')[0])
             state.issues["unknown_top_level_key"] += known is None
+            place = state.spaces(key.end(), " ")
             number = int(known.group(1)) if known else number
-        elif character == "{":
-            state.issues["stray_value"] += 1
         if text.startswith("{", place):
+            state.issues["stray_value"] += key is None
             place = state.record(place)
             numbers.append(number)
         elif place < size:
             state.issues["stray_value"] += key is None or known is not None
-            place = skip_stray(state, place)
+            place = _skip_any(state, place) if key is not None else skip_stray(state, place)
         after_value, after_comma = True, False
+
+
+def _skip_any(state: ReadState, place: int) -> int:
+    """Position after the value of an entry that is no record; stray pieces where it is broken."""
+    try:
+        return skip_value(state.text, place, state.budget)
+    except (BrokenRecord, TruncatedText):
+        return skip_stray(state, place)
 
 
 __all__ = ["read_map"]

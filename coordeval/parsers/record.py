@@ -17,6 +17,7 @@ from coordeval.parsers.lexer import (
     NestedBudget,
     TruncatedText,
     before_separator,
+    closes_container,
     read_string,
     resync,
     skip_nested,
@@ -37,6 +38,7 @@ _DRIFTED_KINDS: tuple[tuple[str, GeometryKind], ...] = (
     ("point", "line"),
     ("quad", "poly"),
 )
+_COORD_TOKEN = re.compile(r"<\|coord_(?:\d+|\*)\|>")
 MAP_KEY = re.compile(r"object_(\d{1,9})")
 _LEAST_VALUES: dict[GeometryKind, int] = {"bbox_2d": 4, "poly": 6, "line": 4}
 _KINDS_BY_KEY: dict[str, GeometryKind] = {kind: kind for kind in GEOMETRY_KINDS}
@@ -133,7 +135,7 @@ def _issues(fields: Fields) -> tuple[str, ...]:
         names.append("trailing_comma")
     if not fields.canonical_spacing:
         names.append("nonstandard_spacing")
-    if fields.desc is not None and "<|coord_" in fields.desc:
+    if fields.desc is not None and _COORD_TOKEN.search(fields.desc):
         names.append("coord_token_in_desc")
     return tuple(names)
 
@@ -199,7 +201,7 @@ def _after_value(text: str, value_end: int, fields: Fields) -> tuple[int, bool]:
     if character == '"' and last and last.contents and last.contents.detail == "separator":
         return place, True  # the list lost its `]`; its comma stands inside it
     if character != ",":
-        if character == "]" and _closes_container(text, place):
+        if character == "]" and closes_container(text, place):
             raise BrokenRecord("missing_brace", place)
         raise BrokenRecord("missing_comma", place, text[place : place + 20])
     following = skip_spaces(text, place + 1)
@@ -207,15 +209,6 @@ def _after_value(text: str, value_end: int, fields: Fields) -> tuple[int, bool]:
         fields.trailing_comma = True
         return following, True
     return following, place == value_end and text[place + 1 : following] == " "
-
-
-def _closes_container(text: str, bracket: int) -> bool:
-    """True where `]` is followed by `}` and the end: the record's own brace is what is missing."""
-    brace = skip_spaces(text, bracket + 1)
-    if brace >= len(text) or text[brace] != "}":
-        return False
-    rest = skip_spaces(text, brace + 1)
-    return rest >= len(text) or text.startswith(("<|", "```"), rest)
 
 
 def _read_value(

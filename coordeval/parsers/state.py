@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 class ReadState:
-    """The text, its dialect, and what reading it has brought so far."""
+    """The text, its dialect, and what reading it has brought so far.
+
+    No string that opens at or after `unclosed_from` is ever closed.
+    """
 
     def __init__(self, text: str, dialect: Dialect) -> None:
         self.text = text
         self.dialect = dialect
         self.budget = NestedBudget()
+        self.unclosed_from = len(text)
         self.records: list[FoundRecord] = []
         self.issues: Counter[str] = Counter()
 

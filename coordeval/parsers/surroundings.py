@@ -52,11 +52,15 @@ def note_after(state: ReadState, end: int, container: re.Pattern[str]) -> None:
 
 def _end_of_container(state: ReadState, suffix: str, opening: int) -> int:
     """Position after a further container that opens at `opening` (broken: after its brace)."""
+    if state.budget.scans_left <= 0:
+        return opening + 1
     try:
         return skip_nested(suffix, opening, state.budget)
     except TruncatedText:
+        state.issues["truncated"] += not state.is_truncated
         return len(suffix)
     except BrokenRecord:
+        state.budget.scans_left -= 1
         return opening + 1
 
 

@@ -239,3 +239,70 @@ def test_readable_parts_of_dropped_records_are_kept_for_diagnosis():
     assert (drift.desc, drift.values, drift.kind) == ("kite", (1, 2, 3, 4), "bbox_2d")
     [short] = parse(wrap(record("kite", (1, 2, 3)))).drops
     assert (short.desc, short.values) == ("kite", (1, 2, 3))
+
+
+SPARED = {
+    "string before a record without comma": (f'{{"objects": ["a]" {G}]}}', [CAT]),
+    "string with a brace before a record": (f'{{"objects": ["{{" {G}]}}', [CAT]),
+    "braces in desc": (f'{{"objects": [{{"desc": {{{{"x", "bbox_2d": []}}, {G}]}}', [CAT]),
+    "open brace for a value": (f'{{"objects": [{{"desc": {{"x", "bbox_2d": []}}, {G}]}}', [CAT]),
+    "last geometry-first record without brace": (
+        wrap(G, f'{{"bbox_2d": {coords((5, 6, 7, 8))}, "desc": "dog"'),
+        [CAT],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "objects"), SPARED.values(), ids=SPARED.keys())
+def test_odd_breaks_cost_no_neighbour_and_no_false_truncation(text, objects):
+    """Strings, stray braces and missing braces around a good record leave it whole."""
+    parsed = parse(text)
+    assert kept(parsed) == objects
+    assert "truncated" not in parsed.issues
+    assert parsed.objects_found - parsed.objects_valid <= 1
+
+
+@pytest.mark.parametrize(
+    ("inside", "detail"),
+    [
+        ('{"x1": <|coord_1|>}, <|coord_2|>, <|coord_3|>, <|coord_4|>', "nested"),
+        ("{}", "nested"),
+        ('1, 2, "a] b", 40', "foreign_token"),
+        ('"<|coord_1|>": <|coord_2|>', "foreign_token"),
+    ],
+)
+@pytest.mark.parametrize("geometry_first", [False, True])
+def test_whatever_stands_inside_the_brackets_is_wrong_arity(inside, detail, geometry_first):
+    """Maps, strings and colons inside a geometry list never make the record malformed."""
+    fields = [f'"bbox_2d": [{inside}]', '"desc": "a"']
+    middle = "{" + ", ".join(fields if geometry_first else fields[::-1]) + "}"
+    parsed = parse(wrap(G, middle, H))
+    assert parsed.dropped_by_reason == {"wrong_arity": 1}
+    assert parsed.drops[0].detail == detail
+    assert kept(parsed) == [CAT, DOG]
+
+
+@pytest.mark.parametrize("desc", ["<|coord_", "<|coord_5", "coord_5|>", "<|coord_x|>"])
+def test_a_part_of_a_token_is_no_token_in_a_desc(desc):
+    """Only a whole coordinate token in a description is worth a note."""
+    assert parse(wrap(record(desc))).issues == {}
+
+
+HOSTILE = {
+    "escaped quotes among records": '{"objects": [' + '\\"' * 300_000,
+    "escaped quotes in a map": '{"object_1": {"desc":"a"}, ' + '\\"' * 300_000,
+    "containers in containers": '{"objects": []}' + '{"objects": [' * 40_000 + "}",
+    "opened lists": '{"' + '{"objects": [], ' * 40_000 + "]}",
+    "brackets": "[" * 500_000,
+    "records never closed": '{"desc": "a", "x": [' * 40_000,
+    "mismatched values": '{"objects": [' + '{"desc": "a", "e": [}, ' * 20_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("dialect", ["coordjson", "object-map-bare"])
+def test_hostile_texts_are_read_to_the_end(text, dialect):
+    """Texts on which rescanning would take hours are read like any other."""
+    parsed = parse(text, dialect)
+    assert parsed.objects_found == parsed.objects_valid + sum(parsed.dropped_by_reason.values())
+    assert not parsed.conforming

@@ -107,3 +107,46 @@ def test_an_unknown_dialect_lists_the_known_ones():
     with pytest.raises(ConfigError, match="coordjson-quoted"):
         parse("", "coordjsn")
     assert set(DIALECTS) >= {"coordjson", "object-map"}
+
+
+BROKEN_ENTRIES = {
+    "closing brace in desc": '{"desc": "}"x", "bbox_2d": [<|coord_1|>]}',
+    "brace too many": G + "}",
+    "open brace for desc": '{"desc": {x", "bbox_2d": []}',
+    "open bracket for desc": '{"desc": [x", "bbox_2d": []}',
+    "unquoted key": "{desc: 1}",
+    "no bracket": G.replace("]", ""),
+    "unclosed desc": '{"bbox_2d": ' + coords((1, 2, 3, 4)) + ', "desc": "X}',
+}
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("entry", BROKEN_ENTRIES.values(), ids=BROKEN_ENTRIES.keys())
+def test_a_broken_entry_of_the_map_costs_no_other(entry, last):
+    """Entries before and after a broken one are read, and a whole text is not called truncated."""
+    others = f'"object_2": {H}' if last else f'"object_3": {H}'
+    entries = [others, f'"object_9": {entry}'] if last else [f'"object_1": {entry}', others]
+    parsed = parse("{" + ", ".join(entries) + "}", "object-map-bare")
+    assert DOG in [(o.desc, o.values) for o in parsed.objects]
+    if not last or entry.count("{") + entry.count("[") == entry.count("}") + entry.count("]"):
+        assert "truncated" not in parsed.issues
+
+
+@pytest.mark.parametrize(
+    ("text", "issues"),
+    [
+        ("{}<|im_end|>", {"text_after"}),
+        ("Sure: {}", {"text_before"}),
+        ("```json\n{}\n```", {"code_fence"}),
+        ('{"objects": {}}', {"no_container"}),
+        (f'{{"object_1": {G}, "obj', {"truncated"}),
+        (f'{{"object_1": {G}, "object_2"', {"truncated"}),
+        (f'{{"object_1": {G}, "object_2": ', {"truncated"}),
+        (f'{{"object_1": {G}, "n": [1, [2]]}}', {"unknown_top_level_key"}),
+    ],
+)
+def test_the_edges_of_the_map_are_those_of_the_list(text, issues):
+    """Empty maps, cuts inside a key and extra values get the issues of the list container."""
+    parsed = parse(text, "object-map-bare")
+    assert set(parsed.issues) - {"nonstandard_spacing"} == issues
+    assert parsed.dropped_by_reason == {}
