@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -230,6 +231,9 @@ def _decode_defaults(defaults: Defaults) -> dict[str, Any]:
 
 def roll_out_and_show(options: RolloutOptions) -> Outcome:
     """Roll out with progress on stderr; a signal saves, says how to go on, and exits 130 or 143."""
+    # Spinning threads starve one another where other work shares the cores (5 x slower was seen);
+    # it has to be set before torch loads its thread pool.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from coordeval.cli.rollout_progress import ProgressView
     from coordeval.engines.interrupts import Interrupted
     from coordeval.engines.job import rollout_checkpoint

@@ -1,0 +1,123 @@
+"""`coordeval demo`, and the base install: everything but decoding works without a model library."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WITHOUT = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "accelerate",
+    "peft",
+    "tokenizers",
+    "huggingface_hub",
+)
+
+
+def base_install(*arguments, cwd=ROOT):
+    """Run the command line where the packages of the extra hf cannot be imported."""
+    blocked = "".join(f"sys.modules[{name!r}] = None; " for name in WITHOUT)
+    code = f"import sys; {blocked}from coordeval.cli.app import main; sys.argv[0] = 'coordeval'; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def test_the_demo_scores_the_recorded_runs_in_a_base_install():
+    """Someone on a laptop sees the sound and the broken checkpoint without any model library."""
+    done = base_install("demo")
+    assert done.returncode == 0, done.stderr
+    for expected in (
+        "ckpt-300",
+        "ckpt-2400",
+        "wrong_arity/foreign_token",
+        "bbox_3d",
+        "coordeval inspect",
+    ):
+        assert expected in done.stdout
+
+
+def test_the_demo_prints_json():
+    """--json is one document with the metrics of every run."""
+    document = json.loads(base_install("demo", "--json").stdout)
+    assert set(document) == {"shapes-final", "ckpt-300", "ckpt-2400"}
+    assert document["shapes-final"]["metrics"]["f1/0.50/f1"] >= 0.9
+
+
+def test_the_demo_elsewhere_says_what_it_needs(tmp_path):
+    """Without the fixtures the demo names the option."""
+    done = base_install("demo", "--fixtures", tmp_path)
+    assert done.returncode == 2
+    assert "--fixtures" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "fixtures/runs/ckpt-2400", "--json", "--out", "{out}"],
+        ["inspect", "fixtures/runs/ckpt-2400"],
+        ["data", "validate", "fixtures/scenes/heldout.jsonl"],
+        ["data", "stats", "fixtures/scenes/heldout.jsonl"],
+        ["data", "convert", "fixtures/scenes/heldout.jsonl", "{out}/x.jsonl", "--to", "tokens"],
+        [
+            "rollout",
+            "fixtures/runs/ckpt-2400",
+            "--engine",
+            "replay",
+            "--out",
+            "{out}/r",
+            "--no-score",
+        ],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_reading_scoring_and_replaying_need_no_extra(tmp_path, arguments):
+    """Every command that does not decode works in the base install."""
+    done = base_install(*[argument.format(out=tmp_path) for argument in arguments])
+    assert done.returncode == 0, done.stderr
+
+
+def test_decoding_without_the_extra_is_one_line_with_the_command():
+    """A missing extra is exit code 2 and the pip command."""
+    done = base_install("rollout", "fixtures/ckpt-300")
+    assert done.returncode == 2
+    assert "pip install 'coordeval[hf]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_rollout_of_a_fixture_works_as_it_stands(tmp_path):
+    """`coordeval rollout CKPT` finds its data in coordeval.toml, rolls out, scores, and resumes."""
+    command = [
+        sys.executable,
+        "-m",
+        "coordeval",
+        "rollout",
+        "fixtures/shapes-final",
+        "--limit",
+        "4",
+        "--out",
+        str(tmp_path / "r"),
+        "--json",
+    ]
+    first = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["metrics"]["samples/total"] == 4
+    lines = (tmp_path / "r" / "rollouts.jsonl").read_bytes()
+    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert again.returncode == 0
+    assert (tmp_path / "r" / "rollouts.jsonl").read_bytes() == lines
+    other = subprocess.run(
+        [*command, "--max-new-tokens", "300"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert other.returncode == 2
+    assert "max_new_tokens" in other.stderr
