@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coordeval.data.geometry import area_px, is_degenerate
+from coordeval.data.names import normalise_desc
 from coordeval.data.objects import hull_px
 from coordeval.data.problems import duplicate_faults
 
@@ -120,18 +120,13 @@ def near_duplicates(objects: Sequence[GroundTruthObject]) -> int:
     by_class: dict[str, list[tuple[float, float, float, float]]] = {}
     for obj in objects:
         if obj.kind != "line" and not is_degenerate(obj):
-            by_class.setdefault(_class_key(obj.desc), []).append(hull_px(obj))
+            by_class.setdefault(normalise_desc(obj.desc), []).append(hull_px(obj))
     count = 0
     for boxes in by_class.values():
         if len(boxes) > 1:
             iou = _pairwise_iou(np.asarray(boxes))
             count += int(np.any(np.tril(iou, -1) >= NEAR_IOU, axis=1).sum())
     return count
-
-
-def _class_key(desc: str) -> str:
-    """NFKC, case folded, spaces collapsed: how descriptions are compared."""
-    return " ".join(unicodedata.normalize("NFKC", desc).casefold().split())
 
 
 def _pairwise_iou(boxes_xyxy: np.ndarray[Any, np.dtype[np.float64]]) -> Any:

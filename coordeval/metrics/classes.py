@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from coordeval.data.names import normalise_desc
 from coordeval.records import Category
 
 if TYPE_CHECKING:
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 
 NameRule = Literal["nfkc_casefold", "lower_punctuation"]
 UNKNOWN_CLASS = -1
-
-
-def normalise_desc(desc: str) -> str:
-    """NFKC, casefold, runs of white space to one space, stripped."""
-    return " ".join(unicodedata.normalize("NFKC", desc).casefold().split())
 
 
 def lower_punctuation(desc: str) -> str:
