@@ -1,0 +1,1 @@
+"""Training logs of several tools, read alike, and what they say about a training."""

@@ -1,0 +1,87 @@
+"""COCO: a results list, and the ground-truth document that its ids refer to.
+
+Format: https://cocodataset.org/#format-results and #format-data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coordeval.exchange.scored_objects import image_ids
+from coordeval.metrics.classes import UNKNOWN_CLASS
+from coordeval.metrics.coco import to_xywh
+
+if TYPE_CHECKING:
+    from coordeval.exchange.export_context import ExportContext, Files
+    from coordeval.metrics.result import ScoreResult
+
+RESULTS_NAME = "results.json"
+GROUND_TRUTH_NAME = "ground_truth.json"
+
+
+def coco_files(result: ScoreResult, context: ExportContext) -> tuple[Files, list[str]]:
+    """`results.json` and `ground_truth.json`; together they give the run's AP in any COCO tool.
+
+    Remarks: predictions without a class, and ground truth that is not scored, have no place there.
+    """
+    del context
+    columns = result.columns
+    unknown = int(np.count_nonzero(columns.pred.class_code == UNKNOWN_CLASS))
+    zero, lines = int(columns.gt.zero_area.sum()), int(columns.gt.lines.sum())
+    remarks = [
+        f"left out: {count} {what}"
+        for count, what in (
+            (unknown, "predictions with a name outside the classes"),
+            (int(np.count_nonzero(~columns.record_valid)), "dropped records"),
+            (zero, "ground-truth objects without area"),
+            (lines, "ground-truth lines"),
+        )
+        if count
+    ]
+    files: Files = {
+        RESULTS_NAME: result.coco_results,
+        GROUND_TRUTH_NAME: ground_truth_document(result),
+    }
+    return files, remarks
+
+
+def ground_truth_document(result: ScoreResult) -> dict[str, Any]:
+    """The scored ground truth of a run as a COCO document; an empty run gives empty lists."""
+    columns, gt, universe = result.columns, result.columns.gt, result.columns.universe
+    ids = image_ids(result)
+    boxes = to_xywh(gt.shapes.boxes).tolist()
+    annotations = []
+    for row, image in enumerate(gt.shapes.image.tolist()):
+        annotation: dict[str, Any] = {
+            "id": row + 1,
+            "image_id": ids[image],
+            "category_id": universe.ids[int(gt.class_code[row])],
+            "bbox": boxes[row],
+            "area": float(gt.area[row]),
+            "iscrowd": int(gt.crowd[row]),
+        }
+        if row in gt.shapes.polygons:
+            annotation["segmentation"] = [list(gt.shapes.polygons[row])]
+        annotations.append(annotation)
+    return {
+        "info": {"description": "scored ground truth of a coordeval run"},
+        "images": [
+            {
+                "id": number,
+                "file_name": entry.image or entry.id,
+                "width": entry.width,
+                "height": entry.height,
+            }
+            for number, entry in zip(ids, columns.images, strict=True)
+        ],
+        "annotations": annotations,
+        "categories": [
+            {"id": number, "name": label}
+            for number, label in zip(universe.ids, universe.labels, strict=True)
+        ],
+    }
+
+
+__all__ = ["coco_files", "ground_truth_document"]
