@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-all lint unit data-tests bench docs fixtures clean help
+.PHONY: demo test test-all lint unit data-tests browser-tests bench docs fixtures clean help
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,12 +40,19 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-timing 2>/dev/null || $(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -m 'not data' --cov --cov-report=term --durations=8
+	$(BIN)/pytest -m 'not data and not browser' --cov --cov-report=term --durations=8
 
 data-tests: $(VENV)/.dev ## the tests on real data (COORDEVAL_DATA points to it)
 	$(BIN)/pytest -m data $(if $(COORDEVAL_DATA),--require-data)
 
-test-all: test data-tests ## everything that this machine can run
+$(VENV)/.browser: $(VENV)/.dev
+	$(PIP) -c constraints.txt -e '.[browser]'
+	@touch $@
+
+browser-tests: $(VENV)/.browser ## the report in a real Chromium (the system's package)
+	$(BIN)/pytest -m browser
+
+test-all: test data-tests browser-tests ## everything that this machine can run
 
 bench: $(VENV)/.dev ## the benchmarks: ratios measured side by side in one run
 	$(BIN)/python benchmarks/bench_parsing.py
@@ -59,6 +66,7 @@ fixtures: $(VENV)/.dev ## re-make checkpoints, scenes, dumps and recorded runs (
 	$(BIN)/python fixtures/build_checkpoints.py
 	$(BIN)/python fixtures/build_dumps.py
 	$(BIN)/python fixtures/build_runs.py
+	$(BIN)/python fixtures/build_logs.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

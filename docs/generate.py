@@ -65,9 +65,11 @@ def parsing_page() -> str:
 
 def metrics_page() -> str:
     """The metric catalogue."""
+    from coordeval.dynamics.keys import keys_markdown
     from coordeval.metrics.catalogue import catalogue_markdown
 
-    return NOTE + "# Metrics\n\n" + catalogue_markdown()
+    keys = "\n## Keys of training logs\n\n" + keys_markdown()
+    return NOTE + "# Metrics\n\n" + catalogue_markdown() + keys
 
 
 def protocols_page() -> str:
