@@ -58,6 +58,9 @@ bench: $(VENV)/.dev ## the benchmarks: ratios measured side by side in one run
 	$(BIN)/python benchmarks/bench_parsing.py
 	$(BIN)/python benchmarks/bench_cli_start.py
 	$(BIN)/python benchmarks/bench_scoring.py
+	$(BIN)/python benchmarks/bench_compare.py
+	$(BIN)/python benchmarks/bench_attribution.py
+	$(BIN)/python benchmarks/bench_report.py
 
 docs: $(VENV)/.dev ## re-make the generated pages and pictures of docs/
 	$(BIN)/python docs/generate.py
@@ -67,6 +70,7 @@ fixtures: $(VENV)/.dev ## re-make checkpoints, scenes, dumps and recorded runs (
 	$(BIN)/python fixtures/build_dumps.py
 	$(BIN)/python fixtures/build_runs.py
 	$(BIN)/python fixtures/build_logs.py
+	$(BIN)/python fixtures/build_baselines.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

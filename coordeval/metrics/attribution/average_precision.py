@@ -72,17 +72,16 @@ def match_by_score(
 
 
 def average_precisions(
-    class_code: NDArray[np.int64],
-    right: NDArray[np.bool_],
-    rank: NDArray[np.int64],
-    positives: NDArray[np.int64],
+    class_code: NDArray[np.int64], right: NDArray[np.bool_], positives: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """AP per class that has objects, at one threshold.
 
-    `class_code`, `right` and `rank` are of the predictions that take part, `positives` (classes)
-    counts objects. Classes without objects are left out; none at all give an empty array.
+    `class_code` and `right` are of the predictions that take part, in the order of falling score;
+    `positives` (classes) counts objects. Classes without objects are left out; none at all give
+    an empty array.
     """
-    order = np.lexsort((rank, class_code))
+    small = len(positives) < np.iinfo(np.int16).max  # sixteen bits are sorted by radix
+    order = np.argsort(class_code.astype(np.int16) if small else class_code, kind="stable")
     code, hit = class_code[order], right[order]
     classes = np.flatnonzero(positives)
     bounds = np.searchsorted(code, np.stack([classes, classes + 1]))

@@ -7,12 +7,13 @@ them are present.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coordeval.coords import frame_named
+from coordeval.metrics.attribution.misses import MissBook, miss_book
 from coordeval.metrics.attribution.repairs import RepairedRecord, repair
 from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
 from coordeval.metrics.columns import PredColumns, RecordColumns
@@ -20,9 +21,12 @@ from coordeval.metrics.duplicates import Duplicates, find_duplicates
 from coordeval.metrics.geometry import shapes_from_values
 from coordeval.metrics.iou import Shapes
 from coordeval.parsers.dialects import dialect_from_json
+from coordeval.parsers.reasons import TRUNCATED_RECORD
 from coordeval.records import FoundRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from coordeval.metrics.columns import Columns
@@ -37,7 +41,8 @@ class Candidates:
     candidates as scoring would lay them out; `desc`, `values` what was read; `reason` the drop
     reason of a repaired one, None for a valid one. `score` is the confidence, `emission_scores`
     says that scores are ranks which follow from what is present. `in_loop` marks further copies of
-    a loop. `dropped` and `repaired` count records per drop reason.
+    a loop. `dropped` and `repaired` count records per drop reason. `misses` knows why objects are
+    missed. `known_repeats` remembers what `repeats` found.
     """
 
     columns: Columns
@@ -50,6 +55,10 @@ class Candidates:
     in_loop: NDArray[np.bool_]
     dropped: dict[str, int]
     repaired: dict[str, int]
+    misses: MissBook
+    known_repeats: dict[bytes, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = field(
+        default_factory=dict, repr=False
+    )
 
     def __len__(self) -> int:
         return len(self.reason)
@@ -74,11 +83,14 @@ class Candidates:
 
     def repeats(self, present: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Exact and near repeats (N) of earlier ones, among the present predictions."""
-        rows = np.flatnonzero(present)
-        found = _repeats_of(self, rows)
-        exact, near = np.zeros(len(self), dtype=bool), np.zeros(len(self), dtype=bool)
-        exact[rows], near[rows] = found.exact, found.near
-        return exact, near
+        key = present.tobytes()
+        if key not in self.known_repeats:
+            rows = np.flatnonzero(present)
+            found = _repeats_of(self, rows)
+            exact, near = np.zeros(len(self), dtype=bool), np.zeros(len(self), dtype=bool)
+            exact[rows], near[rows] = found.exact, found.near
+            self.known_repeats[key] = exact, near
+        return self.known_repeats[key]
 
 
 def _repeats_of(candidates: Candidates, rows: NDArray[np.int64]) -> Duplicates:
@@ -129,6 +141,9 @@ def build_candidates(result: ScoreResult) -> Candidates:
         in_loop=_further_copies(result, all_rows),
         dropped=dict(Counter(reason for _, reason, _ in repaired)),
         repaired=dict(Counter(reason for _, reason, record in repaired if record is not None)),
+        misses=miss_book(
+            columns, _lost(result, [row for row, _, record in repaired if not record])
+        ),
     )
 
 
@@ -194,6 +209,20 @@ def _predictions(
         lines=columns.pred.lines,
         outside=columns.pred.outside,
     )
+
+
+def _lost(result: ScoreResult, rows: list[int]) -> Iterator[tuple[int, int]]:
+    """(image, class) of unrepairable records whose name is known, loops and the cut one aside."""
+    columns, records = result.columns, result.columns.records
+    codes, rule = columns.universe.codes(), NAME_RULES["nfkc_casefold"]
+    looped = _further_copies(result, np.asarray(rows, dtype=np.int64))
+    for row, in_loop in zip(rows, looped.tolist(), strict=True):
+        desc = records.desc[row]
+        if desc is None or in_loop or records.reason[row] == TRUNCATED_RECORD:
+            continue
+        code = codes.get(rule(desc))
+        if code is not None:
+            yield records.image[row], code
 
 
 def _scores(

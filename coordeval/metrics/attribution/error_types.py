@@ -11,15 +11,13 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from coordeval.metrics.attribution.labels import BKG, BOTH, CLS, DUPE, LOC, UNKNOWN
-from coordeval.metrics.attribution.state import miss_causes
 from coordeval.parsers.reasons import DROP_REASONS
 
 if TYPE_CHECKING:
     from coordeval.metrics.attribution.labels import Labels
-    from coordeval.metrics.attribution.state import MissCause, State
+    from coordeval.metrics.attribution.misses import MissCause
+    from coordeval.metrics.attribution.state import State
 
 
 class ErrorType(ABC):
@@ -140,46 +138,45 @@ class MissError(ErrorType):
         self.description = description
 
     def fix(self, state: State) -> State:
-        """Count missed objects of the cause as found."""
+        """Count missed objects of the cause as found (for AP: ahead of all others)."""
         return replace(state, misses=state.misses | {self.cause}, is_fixed=True)
 
     def count(self, state: State, labels: Labels) -> int:
         """Objects missed for the cause."""
-        gt_image = state.candidates.columns.gt.shapes.image
-        of_cause = miss_causes(state.candidates)[gt_image] == self.cause
-        return int(np.count_nonzero(labels.missed & of_cause))
+        return int(state.candidates.misses.of_cause(labels.missed, [self.cause]).sum())
 
-
-UNKNOWN_ERROR = VerdictError(
-    UNKNOWN, "Unk", "a name outside the class list on an object (IoU >= t); the fix: its name"
-)
-CLASS_ERROR = VerdictError(
-    CLS, "Cls", "another class's object (IoU >= t); the fix: the right name, or out if it is found"
-)
-LOCALISATION_ERROR = VerdictError(
-    LOC, "Loc", "the right class, poor box (.1 <= IoU <= t); the fix: the box, or out if found"
-)
-BOTH_ERROR = VerdictError(BOTH, "Both", "wrong in name and box; the fix: never written")
-DUPLICATE_ERROR = VerdictError(
-    DUPE, "Dupe", "another box on an object that is found already; the fix: never written"
-)
-BACKGROUND_ERROR = VerdictError(BKG, "Bkg", "on background (IoU <= .1); the fix: never written")
-MISS_ERROR = MissError("other", "Miss", "objects that no prediction is near; the fix: found")
 
 ERROR_TYPES: tuple[ErrorType, ...] = (
     LoopError(),
     *(DropError(reason) for reason in DROP_REASONS),
     ExactRepeatError(),
     NearRepeatError(),
-    UNKNOWN_ERROR,
-    CLASS_ERROR,
-    LOCALISATION_ERROR,
-    BOTH_ERROR,
-    DUPLICATE_ERROR,
-    BACKGROUND_ERROR,
+    VerdictError(
+        UNKNOWN, "Unk", "a name outside the class list on an object (IoU >= t); the fix: its name"
+    ),
+    VerdictError(
+        CLS,
+        "Cls",
+        "on another class's object (IoU >= t); the fix: its name, or out where found already",
+    ),
+    VerdictError(
+        LOC,
+        "Loc",
+        "right class, poor box (.1 <= IoU <= t); the fix: the box, or out where found already",
+    ),
+    VerdictError(BOTH, "Both", "wrong in name and box; the fix: never written"),
+    VerdictError(
+        DUPE, "Dupe", "another box on an object that is found already; the fix: never written"
+    ),
+    VerdictError(BKG, "Bkg", "on background (IoU <= .1); the fix: never written"),
+    MissError(
+        "lost",
+        "Lost",
+        "objects missed while an unrepairable record of their name was dropped; the fix: found",
+    ),
     MissError("cut", "Cut", "objects missed in answers that were cut short; the fix: found"),
     MissError("engine", "Engine", "objects of samples whose engine failed; the fix: found"),
-    MISS_ERROR,
+    MissError("other", "Miss", "objects that no prediction is near; the fix: found"),
 )
 """Every error type, in the order in which costs are added up."""
 

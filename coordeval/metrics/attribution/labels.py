@@ -79,7 +79,7 @@ class Labels:
     """
 
     threshold: float
-    label: NDArray[np.int64]
+    label: NDArray[np.int8]
     winner: NDArray[np.int64]
     found: NDArray[np.bool_]
     ordinary: NDArray[np.bool_]
@@ -107,7 +107,7 @@ def label_all(
     """
     right = partner >= 0
     unknown = class_code == UNKNOWN_CLASS
-    label = np.full(len(partner), BOTH, dtype=np.int64)
+    label = np.full(len(partner), BOTH, dtype=np.int8)
     label[near.any_iou <= BACKGROUND_IOU] = BKG
     label[near.own_iou > threshold] = DUPE
     label[near.other_iou >= threshold] = CLS

@@ -52,12 +52,19 @@ class Measure:
         self._ordinary = ~candidates.columns.gt.crowd
         self._f1_labels: dict[bytes, list[Labels]] = {}
         self._ap_labels: dict[bytes, tuple[list[Labels], NDArray[np.int64]]] = {}
+        self._scores: dict[object, Scores] = {}
 
     def scores(self, state: State) -> Scores:
-        """F1 at .50, mean F1 and AP of a state; None where the unfixed one has no value either.
+        """F1 at .50, mean F1 and AP of a state; None where it has none.
 
-        A state in which nothing is left to find and nothing is predicted has no error left: 1.0.
+        A fixed state in which nothing is to find and nothing is predicted has an F1 of 1.0.
         """
+        key = (state.present.tobytes(), state.labels, state.misses, state.is_fixed)
+        if key not in self._scores:
+            self._scores[key] = self._measured(state)
+        return self._scores[key]
+
+    def _measured(self, state: State) -> Scores:
         f1 = [self._f1_at(labels, state) for labels in self.f1_labels(state.present)]
         cells = np.concatenate(self._ap_cells(state))
         return {
@@ -70,14 +77,14 @@ class Measure:
         """Verdicts at .50:.95 as F1 matches."""
         key = np.packbits(present).tobytes()
         if key not in self._f1_labels:
-            self._f1_labels = {**self._f1_labels, key: self._judge_f1(present)}
+            self._f1_labels[key] = self._judge_f1(present)
         return self._f1_labels[key]
 
     def ap_labels(self, present: NDArray[np.bool_]) -> tuple[list[Labels], NDArray[np.int64]]:
-        """Verdicts at .50:.95 as AP matches, and the rank of each prediction by score."""
+        """Verdicts at .50:.95 as AP matches, and the predictions (rows) by falling score."""
         key = np.packbits(present).tobytes()
         if key not in self._ap_labels:
-            self._ap_labels = {**self._ap_labels, key: self._judge_ap(present)}
+            self._ap_labels[key] = self._judge_ap(present)
         return self._ap_labels[key]
 
     def _judge_f1(self, present: NDArray[np.bool_]) -> list[Labels]:
@@ -105,7 +112,7 @@ class Measure:
         for threshold, partner in zip(COCO_THRESHOLDS, partners, strict=True):
             on_crowd = (partner == NONE) & (view.crowd >= threshold)
             out.append(self._label(view, threshold, partner, ~judged | on_crowd, rank))
-        return out, rank
+        return out, np.argsort(rank)
 
     def _label(
         self,
@@ -129,22 +136,20 @@ class Measure:
         solved = state.solved_labels(labels.label)
         won = labels.winner != NONE
         won[won] = solved[labels.winner[won]]
-        gained = int(won.sum()) + int((labels.missed & state.solved_misses()).sum())
+        gained = int(won.sum()) + int(state.solved_misses(labels.missed).sum())
         right = int(labels.found.sum()) + gained
         wrong = int(((labels.label != RIGHT) & (labels.label != ASIDE) & ~solved).sum())
         value = f1_value(right, wrong, int(labels.ordinary.sum()) - right)
         return 1.0 if value is None and state.is_fixed else value
 
     def _ap_cells(self, state: State) -> list[NDArray[np.float64]]:
-        """AP per threshold and class; classes without an object left are left out."""
-        every, rank = self.ap_labels(state.present)
-        cells = [self._ap_at(labels, rank, state) for labels in every]
-        had_objects = bool(self._ordinary.any())
-        if had_objects and state.is_fixed and not any(map(len, cells)):
-            return [np.ones(1) for _ in cells]
-        return cells
+        """AP per threshold and class that has objects."""
+        every, ranked = self.ap_labels(state.present)
+        return [self._ap_at(labels, ranked, state) for labels in every]
 
-    def _ap_at(self, labels: Labels, rank: NDArray[np.int64], state: State) -> NDArray[np.float64]:
+    def _ap_at(
+        self, labels: Labels, ranked: NDArray[np.int64], state: State
+    ) -> NDArray[np.float64]:
         pred, gt = self.candidates.pred, self.candidates.columns.gt
         solved = state.solved_labels(labels.label)
         right = labels.label == RIGHT
@@ -155,15 +160,16 @@ class Measure:
         mended = labels.winner[won]
         right[mended] = taking_part[mended] = True
         class_code[mended] = gt.class_code[won]
-        # As in TIDE a missed object leaves the ground truth: nobody knows the score of a found one.
-        positive = labels.ordinary & ~(labels.missed & state.solved_misses())
-        num_classes = len(self.candidates.columns.universe.names)
-        rows = np.flatnonzero(taking_part)
+        rows = ranked[taking_part[ranked]]
+        found = np.flatnonzero(state.solved_misses(labels.missed))
+        # Nobody knows how sure a model would be of what it did not write: found ones stand first.
         return average_precisions(
-            class_code[rows],
-            right[rows],
-            rank[rows],
-            np.bincount(gt.class_code[positive], minlength=num_classes),
+            np.concatenate([gt.class_code[found], class_code[rows]]),
+            np.concatenate([np.ones(len(found), dtype=bool), right[rows]]),
+            np.bincount(
+                gt.class_code[labels.ordinary],
+                minlength=len(self.candidates.columns.universe.names),
+            ),
         )
 
 

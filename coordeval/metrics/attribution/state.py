@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coordeval.metrics.attribution.candidates import Candidates
-
-MissCause = Literal["engine", "cut", "other"]
-_CUT_SHORT = ("length", "loop_guard", "grammar_error")
+    from coordeval.metrics.attribution.misses import MissCause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +32,18 @@ class State:
     misses: frozenset[MissCause] = frozenset()
     is_fixed: bool = False
 
-    def solved_labels(self, label: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def solved_labels(self, label: NDArray[np.int8]) -> NDArray[np.bool_]:
         """Which predictions (N) have a verdict that counts as mended."""
         if not self.labels:
             return np.zeros(len(label), dtype=bool)
         assert not self.labels & {RIGHT, ASIDE}
         return np.isin(label, list(self.labels))
 
-    def solved_misses(self) -> NDArray[np.bool_]:
-        """Which objects (G) count as found where they are missed."""
-        gt_image = self.candidates.columns.gt.shapes.image
-        return np.isin(miss_causes(self.candidates)[gt_image], list(self.misses))
+    def solved_misses(self, missed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of the missed objects (G) count as found."""
+        if not self.misses:
+            return np.zeros(len(missed), dtype=bool)
+        return self.candidates.misses.of_cause(missed, self.misses)
 
 
 def initial_state(candidates: Candidates) -> State:
@@ -56,24 +55,4 @@ def initial_state(candidates: Candidates) -> State:
     )
 
 
-def miss_causes(candidates: Candidates) -> NDArray[np.str_]:
-    """Why objects of each image (I) are missed, where no prediction is to blame.
-
-    `engine`: the engine failed. `cut`: the answer ended before its own end (token limit, loop
-    guard, grammar error; where no finish reason is stored, a text that is cut). `other`: the rest.
-    """
-    return np.array(
-        [
-            "engine"
-            if entry.failed
-            else "cut"
-            if entry.finish_reason in _CUT_SHORT
-            or (entry.finish_reason is None and "truncated" in entry.issues)
-            else "other"
-            for entry in candidates.columns.images
-        ],
-        dtype=np.str_,
-    )
-
-
-__all__ = ["MissCause", "State", "initial_state", "miss_causes"]
+__all__ = ["State", "initial_state"]

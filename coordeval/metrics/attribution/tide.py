@@ -154,10 +154,8 @@ def _ap50(
     positives = np.bincount(candidates.columns.gt.class_code[positive], minlength=num_classes)
     rows = np.flatnonzero(points)
     score = candidates.scores(candidates.valid)
-    order = np.lexsort((judged.rank[rows], behind[rows], -score[rows]))
-    place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows))
-    values = average_precisions(class_code[rows], right[rows], place, positives)
+    rows = rows[np.lexsort((judged.rank[rows], behind[rows], -score[rows]))]
+    values = average_precisions(class_code[rows], right[rows], positives)
     used = np.bincount(class_code[rows], minlength=num_classes) + positives > 0
     return float(values.sum() / used.sum()) if used.any() else None
 

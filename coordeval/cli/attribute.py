@@ -1,0 +1,92 @@
+"""`coordeval attribute RUN`: what each failure costs, by oracle and by measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordeval.cli.score import (
+    DialectOption,
+    FieldOrderOption,
+    FrameOption,
+    RunArgument,
+    ScoreSource,
+    open_with_reading,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coordeval.metrics.attribution.against import Counterfactual
+    from coordeval.metrics.attribution.attribution import Attribution
+
+
+def attribute(
+    run: RunArgument,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run on the same images under other decoding; can be given several times.",
+        ),
+    ] = None,
+    scores: Annotated[
+        ScoreSource,
+        typer.Option(
+            help="Confidences. auto: the lines' scores, else log-probabilities, else constant."
+        ),
+    ] = ScoreSource.auto,
+    dialect: DialectOption = None,
+    field_order: FieldOrderOption = None,
+    frame: FrameOption = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say what each failure costs in points of F1 and AP.
+
+    Every error is mended by an oracle on the text as it was written (drops repaired, copies and
+    loops taken out, names and boxes corrected, missed objects found): alone, and one after the
+    other until the score is perfect. With --against, also what other decoding really bought, and
+    what it left for training.
+
+    Example: coordeval attribute runs/free --against runs/grammar
+    """
+    from coordeval.errors import RunIncomplete
+    from coordeval.metrics.attribution.against import measure_against
+    from coordeval.metrics.attribution.attribution import attribute as attribute_result
+    from coordeval.metrics.score import score_run
+
+    base = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
+    result = score_run(base, score_source=scores.value)
+    if result.status == "empty":
+        raise RunIncomplete(f"{run}: nothing to attribute: it holds no rollout without error")
+    found = attribute_result(result)
+    measured = [
+        measure_against(
+            base,
+            open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame),
+            score_source=scores.value,
+        )
+        for other in against or ()
+    ]
+    _print(found, measured, name=str(run), json_output=json_output)
+
+
+def _print(
+    found: Attribution, measured: Sequence[Counterfactual], *, name: str, json_output: bool
+) -> None:
+    if json_output:
+        from coordeval.jsonl import dump_line
+
+        document = {"run": name, **found.to_json()}
+        document["against"] = [other.to_json() for other in measured]
+        typer.echo(dump_line(document).decode().rstrip())
+        return
+    from coordeval.reports.attribution import attribution_report
+    from coordeval.reports.console import result_console
+
+    result_console().print(attribution_report(found, name=name, against=measured))
+
+
+__all__ = ["attribute"]

@@ -1,0 +1,1 @@
+"""Evidence: paired bootstrap of differences between runs, and gates."""

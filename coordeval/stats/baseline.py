@@ -1,0 +1,255 @@
+"""The baseline file: the numbers of a run that later runs are held against.
+
+It holds the metrics, per-image sufficient statistics, hashes of the ground truth and the protocol,
+and the versions that made them; no text, no boxes, no images. The same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from coordeval.errors import DataError, NotComparable
+from coordeval.jsonl import dump_line, load_json
+from coordeval.runs import write_atomically
+from coordeval.stats.coco_matches import CocoMatches
+from coordeval.stats.coco_stats import run_matches
+from coordeval.stats.image_table import ImageTable
+from coordeval.stats.recipe_book import recipes_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.columns import Columns
+    from coordeval.metrics.result import ScoreResult
+
+BASELINE_FORMAT = "coordeval-baseline/1"
+_DEFINING_VERSIONS = ("parser", "metrics")
+_FIELDS = (
+    "run",
+    "ground_truth",
+    "protocol",
+    "reading",
+    "versions",
+    "metrics",
+    "per_image",
+    "coco_matches",
+)
+_MATCH_ARRAYS = tuple(field.name for field in fields(CocoMatches))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What the file holds.
+
+    `ground_truth` has `sha256`, `images`, `objects`; `protocol` its fields and `sha256`.
+    `per_image` maps columns of `ImageTable` to one value per image, in the order of
+    `per_image["id"]`; columns that are 0 throughout are left out. `coco_matches` is the match
+    table that AP is made from, packed (`unpack_matches`).
+    """
+
+    run: str
+    ground_truth: dict[str, Any]
+    protocol: dict[str, Any]
+    reading: dict[str, Any]
+    versions: dict[str, str]
+    metrics: dict[str, float | None]
+    per_image: dict[str, list[Any]]
+    coco_matches: dict[str, Any]
+
+
+def make_baseline(result: ScoreResult, *, name: str) -> Baseline:
+    """The baseline of a scored run; an empty run gives one without images."""
+    return Baseline(
+        run=name,
+        ground_truth=ground_truth_of(result.columns),
+        protocol=protocol_of(result),
+        reading=dict(result.reading),
+        versions=dict(result.versions),
+        metrics=dict(result.metrics),
+        per_image=_per_image(result),
+        coco_matches=_pack(run_matches(result)),
+    )
+
+
+def ground_truth_of(columns: Columns) -> dict[str, Any]:
+    """Hash and size of the ground truth that a run is scored against, whatever its order.
+
+    Two runs have the same hash where the same ids have images of the same size with the same
+    objects (name, coordinates to 1e-6 pixels, crowd, area).
+    """
+    gt = columns.gt
+    objects: list[list[Any]] = [[] for _ in columns.images]
+    for row, image in enumerate(gt.shapes.image.tolist()):
+        shape = gt.shapes.polygons.get(row)
+        values = gt.shapes.boxes[row].tolist() if shape is None else list(shape)
+        objects[image].append(
+            [
+                gt.desc[row],
+                shape is not None,
+                [round(value, 6) for value in values],
+                bool(gt.crowd[row]),
+                round(float(gt.area[row]), 6),
+            ]
+        )
+    digest = hashlib.sha256()
+    for entry in sorted(columns.images, key=lambda entry: entry.id):
+        # The default escapes keep lone surrogates of odd names.
+        line = [entry.id, entry.width, entry.height, objects[entry.index]]
+        digest.update(repr(line).encode("utf-8", "backslashreplace") + b"\n")
+    return {
+        "sha256": digest.hexdigest(),
+        "images": columns.num_images,
+        "objects": len(gt),
+    }
+
+
+def protocol_of(result: ScoreResult) -> dict[str, Any]:
+    """The protocol's fields with a hash over all that define the numbers (not its note)."""
+    fields = {key: value for key, value in result.protocol.items() if key != "note"}
+    data = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    return {**fields, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _per_image(result: ScoreResult) -> dict[str, list[Any]]:
+    """Columns that are not 0 throughout; whole numbers as such."""
+    table = ImageTable(result)
+    recipes_of(result, table)  # adds the columns that single metrics need
+    out: dict[str, list[Any]] = {"id": [entry.id for entry in result.columns.images]}
+    for name in table.names:
+        values = table[name]
+        if values.any():
+            whole = bool((values == values.astype(np.int64)).all())
+            out[name] = (values.astype(np.int64) if whole else values).tolist()
+    return out
+
+
+def _pack(matches: CocoMatches) -> dict[str, Any]:
+    """Arrays as shape, type and base64 of deflated bytes; flags as bits."""
+    return {
+        name: {
+            "shape": list(array.shape),
+            "type": array.dtype.str,
+            "data": b64encode(zlib.compress(_bytes_of(array), 9)).decode("ascii"),
+        }
+        for name in _MATCH_ARRAYS
+        for array in [np.ascontiguousarray(getattr(matches, name))]
+    }
+
+
+def _bytes_of(array: NDArray[Any]) -> bytes:
+    return (np.packbits(array) if array.dtype.kind == "b" else array).tobytes()
+
+
+def unpack_matches(raw: dict[str, Any]) -> CocoMatches:
+    """The match table of a baseline; DataError where it is not one."""
+    try:
+        return CocoMatches(**{name: _array_of(raw[name]) for name in _MATCH_ARRAYS})
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise DataError(f"the baseline's match table cannot be read: {error!r}") from None
+
+
+def _array_of(raw: dict[str, Any]) -> NDArray[Any]:
+    shape, dtype = tuple(raw["shape"]), np.dtype(raw["type"])
+    data = zlib.decompress(b64decode(raw["data"], validate=True))
+    if dtype.kind != "b":
+        return np.frombuffer(data, dtype=dtype).reshape(shape)
+    count = int(np.prod(shape))
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count)
+    return bits.astype(bool).reshape(shape)
+
+
+def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) -> None:
+    """Raise NotComparable where the run was scored against other ground truth or otherwise."""
+    here, there = ground_truth_of(result.columns), baseline.ground_truth
+    if here["sha256"] != there.get("sha256"):
+        raise NotComparable(
+            f"{where}: made on other ground truth ({there.get('images')} images and "
+            f"{there.get('objects')} objects there, {here['images']} and {here['objects']} here); "
+            "check a run on the same data, or re-make the baseline with --update-baseline"
+        )
+    protocol = protocol_of(result)
+    if protocol["sha256"] != baseline.protocol.get("sha256"):
+        names = {*protocol, *baseline.protocol} - {"sha256"}
+        differing = sorted(key for key in names if protocol.get(key) != baseline.protocol.get(key))
+        shown = "; ".join(
+            f"{key}: {_short(baseline.protocol.get(key))} there, {_short(protocol.get(key))} here"
+            for key in differing
+        )
+        raise NotComparable(f"{where}: made under another protocol ({shown})")
+    for name in _DEFINING_VERSIONS:
+        if baseline.versions.get(name) != result.versions.get(name):
+            raise NotComparable(
+                f"{where}: made with {name} version {baseline.versions.get(name)}, this is "
+                f"version {result.versions.get(name)}, which counts differently; re-make the "
+                "baseline with --update-baseline"
+            )
+
+
+def _short(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def write_baseline(baseline: Baseline, path: Path) -> None:
+    """Write the file as a whole: one metric and one per-image column per line."""
+    parts = [f'  "format": "{BASELINE_FORMAT}"'.encode()]
+    for name in _FIELDS:
+        value = getattr(baseline, name)
+        if name in ("metrics", "per_image", "coco_matches"):
+            rows = [b"    " + _dump(key) + b": " + _dump(value[key]) for key in value]
+            parts.append(b'  "' + name.encode() + b'": {\n' + b",\n".join(rows) + b"\n  }")
+        else:
+            parts.append(b'  "' + name.encode() + b'": ' + _dump(value))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, b"{\n" + b",\n".join(parts) + b"\n}\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _dump(value: Any) -> bytes:
+    return dump_line(value).rstrip(b"\n")
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read the file; DataError where there is none, or where it is of another format."""
+    try:
+        raw = load_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such baseline; make it from a run you trust: "
+            f"coordeval check RUN --baseline {path} --update-baseline"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if found != BASELINE_FORMAT:
+        raise DataError(f"{path}: format {found!r} is not {BASELINE_FORMAT!r}")
+    missing = [name for name in _FIELDS if name not in raw]
+    if missing or not all(isinstance(raw[name], dict) for name in _FIELDS if name != "run"):
+        raise DataError(f"{path}: not a whole baseline; re-make it with --update-baseline")
+    return Baseline(**{name: raw[name] for name in _FIELDS})
+
+
+__all__ = [
+    "BASELINE_FORMAT",
+    "Baseline",
+    "ground_truth_of",
+    "make_baseline",
+    "protocol_of",
+    "read_baseline",
+    "refuse_incomparable",
+    "unpack_matches",
+    "write_baseline",
+]

@@ -1,0 +1,119 @@
+"""How much each slice of the data changed, with the interval of the paired bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coordeval.stats.bootstrap import evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from coordeval.metrics.result import ScoreResult
+    from coordeval.stats.slices import SliceCounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceChange:
+    """One slice in two runs: its ground truth, F1 (recall where `measure` says so), counts.
+
+    `low` and `high` are the 95 % interval of the difference, not corrected for many slices; None
+    where too few draws had a value. `a_counts`, `b_counts`: right, wrong (None), missed.
+    """
+
+    kind: str
+    name: str
+    measure: str
+    objects: int
+    a: float | None
+    b: float | None
+    delta: float | None
+    low: float | None
+    high: float | None
+    a_counts: tuple[int, int | None, int]
+    b_counts: tuple[int, int | None, int]
+    a_ap: float | None = None
+    b_ap: float | None = None
+
+
+def slice_changes(
+    a: Sequence[SliceCounts], b: Sequence[SliceCounts], weights: NDArray[np.int32]
+) -> list[SliceChange]:
+    """Changes of all slices that hold anything, in the order of the slices.
+
+    Slices of `a` and `b` are joined by kind and name; `weights` (draws, images).
+    """
+    out = []
+    drawn = weights.astype(np.float64)
+    for one, two in zip(a, b, strict=True):
+        values_a, values_b = (_drawn_values(part, drawn) for part in (one, two))
+        for column, name in enumerate(one.names):
+            if name not in two.names:
+                continue
+            other = two.names.index(name)
+            counts_a, counts_b = _totals(one, column), _totals(two, other)
+            if not any(counts_a) and not any(counts_b):
+                continue
+            out.append(
+                _change(one, name, (counts_a, counts_b), values_a[:, column], values_b[:, other])
+            )
+    return out
+
+
+def _change(
+    part: SliceCounts,
+    name: str,
+    counts: tuple[tuple[int, int | None, int], tuple[int, int | None, int]],
+    values_a: NDArray[np.float64],
+    values_b: NDArray[np.float64],
+) -> SliceChange:
+    a, b = (None if np.isnan(values[0]) else float(values[0]) for values in (values_a, values_b))
+    delta = None if a is None or b is None else b - a
+    low = high = None
+    if delta is not None:
+        found = evidence(delta, values_b[1:] - values_a[1:])
+        low, high = found.low, found.high
+    return SliceChange(
+        kind=part.kind,
+        name=name,
+        measure="recall" if part.wrong is None else "f1",
+        objects=counts[0][0] + counts[0][2],
+        a=a,
+        b=b,
+        delta=delta,
+        low=low,
+        high=high,
+        a_counts=counts[0],
+        b_counts=counts[1],
+    )
+
+
+def _totals(part: SliceCounts, column: int) -> tuple[int, int | None, int]:
+    wrong = None if part.wrong is None else int(part.wrong[:, column].sum())
+    return int(part.right[:, column].sum()), wrong, int(part.missed[:, column].sum())
+
+
+def _drawn_values(part: SliceCounts, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F1 (or recall) per draw and slice, the whole data set first."""
+    weights = np.concatenate([np.ones((1, weights.shape[1])), weights])
+    right, missed = weights @ part.right, weights @ part.missed
+    below = right + missed
+    if part.wrong is not None:
+        below = right + (missed + weights @ part.wrong) / 2
+    out = np.full(right.shape, np.nan)
+    np.divide(right, below, out=out, where=below > 0)
+    return out
+
+
+def class_ap(result: ScoreResult) -> dict[str, float | None]:
+    """AP per class label, as the COCO engine gives it."""
+    labels = result.columns.universe.labels
+    return {labels[code]: value for code, (value, _) in result.per_class_ap.items()}
+
+
+__all__ = ["SliceChange", "class_ap", "slice_changes"]
