@@ -267,8 +267,9 @@ class RunWriter:
             differing = [key for key in identity if meta.get(key) != identity[key]]
             if differing:
                 shown = "; ".join(
-                    f"{key}: {_short(meta.get(key))} there, {_short(identity[key])} now"
+                    f"{name}: {_short(there)} there, {_short(now)} now"
                     for key in differing
+                    for name, there, now in _differences(key, meta.get(key), identity[key])
                 )
                 raise RunMismatchError(
                     f"{self.path}: belongs to other settings ({shown}); use another --out"
@@ -325,6 +326,16 @@ class RunWriter:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _differences(name: str, there: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The innermost keys that differ, dotted: (name, there, now)."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        for key in sorted(there.keys() | now.keys()):
+            if there.get(key) != now.get(key):
+                yield from _differences(f"{name}.{key}", there.get(key), now.get(key))
+    else:
+        yield name, there, now
 
 
 def _short(value: Any) -> str:

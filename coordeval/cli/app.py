@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from coordeval.cli.verbs import VerbGroup
 from coordeval.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, CoordevalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     name="coordeval",
@@ -56,20 +59,34 @@ def _exit_on_signals() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
+def _survive_closed_pipe(stream: Any) -> None:
+    """Where the reader has left (head, less), go on into nothing: the verb's exit code stays."""
+
+    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            try:
+                return call(*args)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                return None
+
+        return run
+
+    stream.write, stream.flush = guarded(stream.write), guarded(stream.flush)
+
+
 def main() -> None:
     """Run the command line; faults of the user are one line on stderr and their exit code."""
     _exit_on_signals()
+    _survive_closed_pipe(sys.stdout)
     try:
         app()
+        sys.stdout.flush()
     except CoordevalError as error:
         from coordeval.reports.printable import printable
 
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has left; Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is left is a bug of ours
         import traceback
 

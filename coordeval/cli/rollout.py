@@ -252,12 +252,17 @@ def roll_out_and_show(options: RolloutOptions) -> Outcome:
 
 
 def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool) -> None:
+    from coordeval.reports.printable import printable
+
     errors = outcome.counts["errors"]
     summary = (
         f"{outcome.path}: {outcome.status}, {outcome.counts['finished']} of "
         f"{outcome.counts['rollouts']} rollouts, {errors} errors"
     )
-    typer.echo(summary, err=True)
+    for name in ("repeated", "unexpected"):
+        if outcome.counts.get(name):
+            summary += f", {outcome.counts[name]} {name} lines"
+    typer.echo(printable(summary), err=True)
     if errors > max_errors:
         typer.echo(
             f"{errors} errors are more than --max-errors {max_errors}; --retry-errors redoes them",
@@ -266,12 +271,13 @@ def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool
     if score:
         from coordeval.cli.score import score_and_print
 
-        score_and_print(outcome.path, json_output)
+        about = {"run": str(outcome.path), "counts": outcome.counts}
+        score_and_print(outcome.path, json_output, about=about)
     elif json_output:
         document = {"run": str(outcome.path), "status": outcome.status, "counts": outcome.counts}
         typer.echo(json.dumps(document, indent=2))
     else:
-        typer.echo(str(outcome.path))
+        typer.echo(printable(str(outcome.path)))
     code = outcome.exit_code(max_errors)
     if code:
         raise typer.Exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -100,8 +100,13 @@ def open_with_reading(
     return replace(opened, meta=_with_dialect(meta, dialect, field_order))
 
 
-def score_and_print(run_path: Path, json_output: bool) -> ScoreResult:
-    """Score a run directory under the default protocol, store the tables, print the report."""
+def score_and_print(
+    run_path: Path, json_output: bool, *, about: dict[str, Any] | None = None
+) -> ScoreResult:
+    """Score a run directory under the default protocol, store the tables, print the report.
+
+    `about` stands beside the metrics in the JSON document.
+    """
     from coordeval.metrics.protocols import protocol_named
     from coordeval.runs import open_run
 
@@ -109,7 +114,7 @@ def score_and_print(run_path: Path, json_output: bool) -> ScoreResult:
     result = _score(
         opened, protocol=protocol_named("coordeval"), score_source="auto", categories=None
     )
-    _finish(opened, result, run_path / "score", json_output=json_output)
+    _finish(opened, result, run_path / "score", json_output=json_output, about=about)
     return result
 
 
@@ -135,7 +140,14 @@ def _score(run: Run, **options: object) -> ScoreResult:
         )
 
 
-def _finish(run: Run, result: ScoreResult, folder: Path | None, *, json_output: bool) -> None:
+def _finish(
+    run: Run,
+    result: ScoreResult,
+    folder: Path | None,
+    *,
+    json_output: bool,
+    about: dict[str, Any] | None = None,
+) -> None:
     from coordeval.errors import RunIncomplete
 
     if folder is not None:
@@ -145,16 +157,19 @@ def _finish(run: Run, result: ScoreResult, folder: Path | None, *, json_output: 
     if json_output:
         from coordeval.jsonl import dump_line
 
-        typer.echo(dump_line(result.to_json()).decode().rstrip())
+        typer.echo(dump_line((about or {}) | result.to_json()).decode().rstrip())
     else:
         from coordeval.reports.console import result_console
+        from coordeval.reports.printable import printable
         from coordeval.reports.terminal import score_report
 
         console = result_console()
         console.print(score_report(result, name=str(run.path), meta=run.meta))
         if folder is not None:
+            console.print()
             console.print(
-                f"\nscores: {folder}    next: coordeval inspect {run.path}", soft_wrap=True
+                printable(f"scores: {folder}    next: coordeval inspect {run.path}"),
+                soft_wrap=True,
             )
     if result.status == "empty":
         raise RunIncomplete(f"{run.path}: nothing to evaluate: it holds no rollout without error")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -183,7 +183,8 @@ def _atomic_output(out: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # say, where a parent is a file
+            temporary.unlink(missing_ok=True)
 
 
 __all__ = ["TARGETS", "ConversionCounts", "Target", "convert_dataset"]

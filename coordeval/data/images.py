@@ -85,8 +85,15 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False
+
+
 def _opened(path: Path) -> Image.Image:
-    if not path.is_file():
+    if not _is_file(path):
         raise DataError(f"{path}: there is no such image file")
     try:
         image = Image.open(path, formats=_known_formats())

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from coordeval.data.ordering import ObjectOrder
     from coordeval.records import GroundTruthObject, Sample
 
-HEADROOM = 1.25
+MARGIN = 1.5
 """A rollout may need more than the ground truth: a wrong object or two must not truncate it."""
-ROUND_TO = 64
+MINIMUM_TOKENS = 256
+STEP_TOKENS = 64
 _BATCH = 256
 
 
@@ -28,8 +29,8 @@ _BATCH = 256
 class TokenBudget:
     """Tokens of the canonical answers, the end token included; None where there are no samples.
 
-    `recommended_max_new_tokens` is the longest answer plus a quarter, rounded up to a multiple of
-    64. `estimated` says that no tokenizer was at hand.
+    `recommended_max_new_tokens` is what `coordeval rollout` takes by default for such answers
+    (`default_max_new_tokens`). `estimated` says that no tokenizer was at hand.
     """
 
     num_samples: int
@@ -110,6 +111,15 @@ def _count_tokens(tokenizer: Any, texts: list[str]) -> list[int]:
     return [len(item.ids) for item in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
 
+def default_max_new_tokens(longest: int) -> int:
+    """The longest answer times 1.5, rounded up to a multiple of 64, and never below 256.
+
+    The margin leaves room for a few objects more than were annotated; a model that repeats itself
+    still runs into the limit soon.
+    """
+    return max(MINIMUM_TOKENS, math.ceil(longest * MARGIN / STEP_TOKENS) * STEP_TOKENS)
+
+
 def _summary(lengths: list[int], *, estimated: bool) -> TokenBudget:
     if not lengths:
         return TokenBudget(
@@ -131,9 +141,15 @@ def _summary(lengths: list[int], *, estimated: bool) -> TokenBudget:
         p90=p90,
         p99=p99,
         max=longest,
-        recommended_max_new_tokens=math.ceil(longest * HEADROOM / ROUND_TO) * ROUND_TO,
+        recommended_max_new_tokens=default_max_new_tokens(longest),
         estimated=estimated,
     )
 
 
-__all__ = ["HEADROOM", "ROUND_TO", "TokenBudget", "estimate_tokens", "token_budget"]
+__all__ = [
+    "MINIMUM_TOKENS",
+    "TokenBudget",
+    "default_max_new_tokens",
+    "estimate_tokens",
+    "token_budget",
+]

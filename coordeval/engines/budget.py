@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from coordeval.data.canonical import sample_text
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Sample
 
-MARGIN = 1.5
-MINIMUM_TOKENS = 256
-STEP_TOKENS = 64
 _TEXTS_AT_ONCE = 1024
 
 
@@ -41,14 +37,4 @@ def _longest(texts: list[str], tokenizer: Any) -> int:
     return max(len(ids) for ids in encoded) + 1
 
 
-def default_max_new_tokens(needed: int) -> int:
-    """The need times 1.5, rounded up to a multiple of 64, and never below 256.
-
-    The margin leaves room for a few objects more than were annotated; a model that repeats itself
-    still runs into the limit soon.
-    """
-    with_margin = math.ceil(needed * MARGIN / STEP_TOKENS) * STEP_TOKENS
-    return max(MINIMUM_TOKENS, with_margin)
-
-
-__all__ = ["MARGIN", "MINIMUM_TOKENS", "default_max_new_tokens", "needed_tokens"]
+__all__ = ["needed_tokens"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from coordeval.coords import CoordVocabulary, frame_named
 from coordeval.data.dataset import image_root_hint, open_dataset
 from coordeval.data.prompts import default_prompt, load_prompt, parse_pixels
-from coordeval.engines.budget import MINIMUM_TOKENS, default_max_new_tokens, needed_tokens
+from coordeval.data.token_budget import MINIMUM_TOKENS, default_max_new_tokens
+from coordeval.engines.budget import needed_tokens
 from coordeval.engines.identity import default_out, run_identity
 from coordeval.engines.opening import open_source
 from coordeval.engines.runner import run_rollouts

@@ -108,6 +108,7 @@ def _read_rollout(
         height=rollout.height,
         failed=failed,
         finish_reason=rollout.finish_reason,
+        error=rollout.error,
         text="" if failed else rollout.text,
         issues=issues,
         conforming=parsed is not None

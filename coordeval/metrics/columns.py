@@ -39,6 +39,7 @@ class ImageEntry:
     height: int
     failed: bool
     finish_reason: str | None
+    error: str | None
     text: str
     issues: dict[str, int]
     conforming: bool

@@ -224,11 +224,14 @@ def _plain(value: Any) -> float | int | None:
 
 
 def _status(run: Run, columns: Columns) -> str:
-    """`empty` where nothing was evaluated, `partial` where the run says so, else `complete`."""
+    """`empty`: nothing evaluated; `partial`: the run says so or lost lines; else `complete`."""
     if not columns.alive.any():
         return "empty"
     written = run.meta.get("status")
-    return "complete" if written in (None, "complete") else "partial"
+    counts = run.meta.get("counts")
+    promised = counts.get("samples") if isinstance(counts, dict) else None
+    lost = isinstance(promised, int) and promised > len(columns.images)
+    return "partial" if lost or written not in (None, "complete") else "complete"
 
 
 def _protocol_json(protocol: Protocol, source: str, columns: Columns) -> dict[str, Any]:

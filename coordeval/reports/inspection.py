@@ -37,7 +37,7 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedRecord:
-    """One found record with its verdict; `note` says why in words."""
+    """One found record with its verdict; `note` says why in words, with slots counted from 1."""
 
     index: int
     start: int
@@ -70,6 +70,7 @@ class Inspection:
             "width": entry.width,
             "height": entry.height,
             "finish_reason": entry.finish_reason,
+            "error": entry.error,
             "text": entry.text,
             "issues": entry.issues,
             "conforming": entry.conforming,
@@ -131,7 +132,7 @@ def _drop_note(
     if evidence is not None:
         note += f" {printable(evidence, limit=24)!s}"
     if slot is not None:
-        note += f" in slot {slot}"
+        note += f" in slot {slot + 1}"  # people count from 1
     return note
 
 
@@ -148,7 +149,8 @@ def render_inspection(inspection: Inspection, *, shorten: bool = True) -> Group:
     head.append("  " + ", ".join(facts), style="dim")
     parts: list[RenderableType] = [head]
     if entry.failed:
-        parts.append(Text("the engine reported an error; its objects count as missed", "red"))
+        said = printable(entry.error or "no reason given", limit=400)
+        parts.append(Text(f"engine error: {said}; its objects count as missed", "red"))
     if entry.issues:
         parts.append(Text("issues: " + ", ".join(sorted(entry.issues)), style="yellow"))
     parts += [Text(), _body(inspection, shorten=shorten)]

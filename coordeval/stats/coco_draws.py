@@ -57,8 +57,9 @@ class PrecisionTable:
     some_hits_share_a_stretch: bool
 
 
-def precision_table(matches: CocoMatches, *, num_areas: int) -> PrecisionTable:
-    """Lay out the first `num_areas` area ranges of a match table."""
+def precision_table(matches: CocoMatches) -> PrecisionTable:
+    """Lay out a match table, all area ranges that it has."""
+    num_areas = len(matches.positives)
     stretch = _stretches(matches)
     edges = np.flatnonzero(np.concatenate([[True], stretch[1:] != stretch[:-1], [True]]))
     edges = edges if len(stretch) else np.zeros(1, dtype=np.int64)

@@ -8,7 +8,7 @@ Vectorised over images: the r-th detections of all images and classes are matche
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +75,16 @@ class CocoMatches:
     counted: NDArray[np.bool_]
     in_range: NDArray[np.bool_]
     positives: NDArray[np.int32]
+
+    def areas(self, first: int, stop: int) -> CocoMatches:
+        """The same detections with the area ranges `first` to `stop` (excluded) alone."""
+        return replace(
+            self,
+            right=self.right[first:stop],
+            counted=self.counted[first:stop],
+            in_range=self.in_range[first:stop],
+            positives=self.positives[first:stop],
+        )
 
 
 def match_coco(

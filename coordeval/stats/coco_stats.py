@@ -32,6 +32,7 @@ _RECALLS = (
     ("ARm", 2, 100),
     ("ARl", 3, 100),
 )
+SIZED_KEYS = ("APs", "APm", "APl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,35 +43,37 @@ class CocoStatistics:
     ordinary ground truth (images, areas x classes).
     """
 
-    precision: PrecisionTable
+    all_sizes: PrecisionTable
+    by_size: PrecisionTable | None
     recalled: dict[str, tuple[int, Any]]
     positives: Any
+    num_areas: int
     num_classes: int
 
     def draw(self, weights_BI: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:  # noqa: N803
-        """The twelve numbers (keys of COCO_KEYS) for B draws of I images; NaN where COCO has -1."""
+        """The twelve numbers (keys of COCO_KEYS) for B draws of I images; NaN where COCO has -1.
+
+        The first row and half of the others (rounded up) serve for APs, APm and APl, which cost
+        as much as all other numbers: their arrays are shorter. Without area ranges they are NaN.
+        """
         num_draws = len(weights_BI)
-        areas = self.precision.num_areas
-        positives = (weights_BI @ self.positives).reshape(num_draws, areas, self.num_classes)
+        shape = (num_draws, self.num_areas, self.num_classes)
+        positives = (weights_BI @ self.positives).reshape(shape)
+        half = 1 + num_draws // 2
         out = {key: np.full(num_draws, np.nan) for key in COCO_KEYS}
+        out |= {key: np.full(min(half, num_draws), np.nan) for key in SIZED_KEYS}
         for name, (area, table) in self.recalled.items():
             out[name] = _mean_recall(weights_BI @ table, positives[:, area])
         for row, weights in enumerate(weights_BI):
-            by_class = average_precision(self.precision, weights, positives[row])
-            for name, value in _summary(by_class).items():
-                out[name][row] = value
+            (by_class,) = average_precision(self.all_sizes, weights, positives[row, :1])
+            out["AP"][row] = _mean(by_class)
+            out["AP50"][row], out["AP75"][row] = _mean(by_class[0]), _mean(by_class[5])
+            if self.by_size is None or row >= half:
+                continue
+            sized = average_precision(self.by_size, weights, positives[row, 1:])
+            for key, values in zip(SIZED_KEYS, sized, strict=True):
+                out[key][row] = _mean(values)
         return out
-
-
-def _summary(precision_ATK: NDArray[np.float64]) -> dict[str, float]:  # noqa: N803
-    """AP numbers from (areas, thresholds, classes)."""
-    parts = {
-        "AP": precision_ATK[0],
-        "AP50": precision_ATK[0, 0],
-        "AP75": precision_ATK[0, 5],
-        **dict(zip(("APs", "APm", "APl"), precision_ATK[1:], strict=False)),
-    }
-    return {name: _mean(values) for name, values in parts.items()}
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -104,9 +107,11 @@ def coco_statistics(matches: CocoMatches) -> CocoStatistics:
         if area < areas
     }
     return CocoStatistics(
-        precision=precision_table(matches, num_areas=areas),
+        all_sizes=precision_table(matches.areas(0, 1)),
+        by_size=precision_table(matches.areas(1, areas)) if areas > 1 else None,
         recalled=recalled,
         positives=sparse.csr_array(flat.astype(np.int64)),
+        num_areas=areas,
         num_classes=num_classes,
     )
 
@@ -200,4 +205,4 @@ def _with_masks(
     )
 
 
-__all__ = ["CocoStatistics", "coco_statistics", "run_matches"]
+__all__ = ["SIZED_KEYS", "CocoStatistics", "coco_statistics", "run_matches"]

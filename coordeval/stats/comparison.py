@@ -19,7 +19,7 @@ from coordeval.stats.recipe_book import recipes_of
 from coordeval.stats.recipes import Ratio
 from coordeval.stats.replicates import replicate
 from coordeval.stats.settings import compare_settings, require_same
-from coordeval.stats.slice_changes import slice_changes
+from coordeval.stats.slice_changes import slice_changes, with_class_ap
 from coordeval.stats.slices import slice_counts
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _versus(
         drops=tuple(drop_rows(results)),
         movers=f1,
         drop_movers=drops,
-        slices=tuple(slices),
+        slices=tuple(with_class_ap(slices, *results)),
     )
 
 

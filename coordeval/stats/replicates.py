@@ -52,9 +52,9 @@ def replicate(
 ) -> list[Replicates]:
     """Replicates for runs over the same images, all under the same `weights` (draws, images).
 
-    COCO numbers get the first `coco_draws` draws, those without exact repeats half of these, the
-    range over orders of ties a quarter. A recipe that does not give the metric's own value with
-    every image once is left out: no interval is better than a wrong one.
+    COCO numbers get the first `coco_draws` draws, those without exact repeats and AP by size half
+    of these, the range over orders of ties a quarter. A recipe that does not give the metric's own
+    value with every image once is left out: no interval is better than a wrong one.
     """
     ones = np.ones((1, weights.shape[1]), dtype=weights.dtype)
     progress("resampling")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,10 +110,23 @@ def _drawn_values(part: SliceCounts, weights: NDArray[np.float64]) -> NDArray[np
     return out
 
 
-def class_ap(result: ScoreResult) -> dict[str, float | None]:
-    """AP per class label, as the COCO engine gives it."""
-    labels = result.columns.universe.labels
-    return {labels[code]: value for code, (value, _) in result.per_class_ap.items()}
+def with_class_ap(
+    changes: Sequence[SliceChange], a: ScoreResult, b: ScoreResult
+) -> list[SliceChange]:
+    """The changes with AP per class, as the COCO engine gives it, on class slices."""
+    ap_a, ap_b = (
+        {
+            result.columns.universe.labels[code]: value
+            for code, (value, _) in result.per_class_ap.items()
+        }
+        for result in (a, b)
+    )
+    return [
+        replace(part, a_ap=ap_a.get(part.name), b_ap=ap_b.get(part.name))
+        if part.kind == "class"
+        else part
+        for part in changes
+    ]
 
 
-__all__ = ["SliceChange", "class_ap", "slice_changes"]
+__all__ = ["SliceChange", "slice_changes", "with_class_ap"]

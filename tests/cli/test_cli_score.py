@@ -191,7 +191,7 @@ def test_inspect_shows_every_drop_with_its_reason():
     }
     first = drops[0]
     assert first["evidence"] in document["text"][first["start"] : first["end"]]
-    assert f"in slot {first['slot']}" in run("inspect", dump, worst).stdout
+    assert f"in slot {first['slot'] + 1}" in run("inspect", dump, worst).stdout
 
 
 def test_inspect_filters_and_refuses_unknown_names():

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from coordeval.engines.budget import default_max_new_tokens, needed_tokens
+from coordeval.data.token_budget import default_max_new_tokens
+from coordeval.engines.budget import needed_tokens
 from coordeval.engines.job import rollout_checkpoint
 from coordeval.engines.options import RolloutOptions
 from coordeval.errors import ConfigError, DataError, RunIncomplete, RunMismatchError

@@ -309,3 +309,14 @@ def test_drops_are_counted_with_what_was_written(tmp_path):
     detail = versus.changes["parse/detail/wrong_arity/foreign_token"]
     assert (detail.a, detail.b, detail.delta) == (0, 10, 10)
     assert detail.low is not None
+
+
+def test_classes_carry_their_ap(tmp_path):
+    """Class slices hold AP of both runs, as the per-class tables have it."""
+    runs = [make_run(tmp_path / str(k), random_lines(20, seed=k)) for k in (1, 2)]
+    slices = compare_runs(runs, QUICK).versus[0].slices
+    table = score_run(runs[1]).per_class.set_index("class")["AP"]
+    for part in slices:
+        if part.kind == "class" and part.b_ap is not None:
+            assert part.b_ap == pytest.approx(float(table[part.name]))
+    assert any(part.a_ap is not None for part in slices)

@@ -1,0 +1,238 @@
+"""`coordeval report RUN [RUN ...]`: one page with figures and a gallery, or a single figure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordeval.cli.score import DialectOption, FieldOrderOption, FrameOption, open_with_reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coordeval.reports.charts.shown import ShownRun
+    from coordeval.reports.html.report import Report
+    from coordeval.runs import Run
+
+REPORT_NAME = "report.html"
+
+
+class FigureFormat(StrEnum):
+    """Files that a single figure is written to."""
+
+    svg = "svg"
+    png = "png"
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run directories, or JSONL files of rollout lines."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write.  [default: RUN/report.html; report.html for several runs]",
+        ),
+    ] = None,
+    thumbnails: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Embed at most N images, the worst first.")
+    ] = 200,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where image paths start from.  [default: the run's]"),
+    ] = None,
+    figure: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write this figure alone, to a file.")
+    ] = None,
+    form: Annotated[
+        FigureFormat | None,
+        typer.Option("--format", help="Format of the single figure.  [default: by FILE, or svg]"),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="Evaluation protocol: coordeval, coordexp, rex-omni.")
+    ] = "coordeval",
+    dialect: DialectOption = None,
+    field_order: FieldOrderOption = None,
+    frame: FrameOption = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print what was written as one JSON document.")
+    ] = False,
+) -> None:
+    """Write one self-contained page: numbers, figures, and every image with what was written.
+
+    The page opens from disk and fetches nothing. Several runs stand side by side; the first one
+    is what the others are measured against.
+
+    Examples: coordeval report runs/x; coordeval report runs/a runs/b -o ab.html;
+    coordeval report runs/x --figure drops --format png -o drops.png
+    """
+    from coordeval.errors import ConfigError
+
+    if image_root is not None and not image_root.is_dir():
+        raise ConfigError(f"--image-root {image_root}: there is no such folder")
+    _check_figure(figure, form)
+    opened = [
+        open_with_reading(path, dialect=dialect, field_order=field_order, frame=frame)
+        for path in runs
+    ]
+    with _progress() as on_stage:
+        scored = _scored(opened, protocol, on_stage)
+        if figure is not None:
+            _write_figure(scored, figure, form, output, json_output=json_output)
+            return
+        from coordeval.reports.html.report import build_report
+
+        page = build_report(
+            scored, max_thumbnails=thumbnails, image_root=image_root, on_stage=on_stage
+        )
+    folder = opened[0].path if len(opened) == 1 and opened[0].is_directory else Path()
+    _write_page(page, scored, output or folder / REPORT_NAME, json_output=json_output)
+    _refuse_empty(scored)
+
+
+def _check_figure(figure: str | None, form: FigureFormat | None) -> None:
+    """Refuse options of single figures that do not fit, before anything is read."""
+    from coordeval.errors import ConfigError
+    from coordeval.reports.charts.figures import FIGURES, require_figure
+
+    if figure is not None:
+        require_figure(figure)
+    elif form is not None:
+        raise ConfigError(f"--format needs --figure NAME: one of {', '.join(FIGURES)}")
+
+
+class _progress:  # noqa: N801 - used as a context manager
+    """A line on stderr that says what is being done; nothing where stderr is not a terminal."""
+
+    def __enter__(self) -> Callable[[str], None]:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        from coordeval.reports.console import progress_console
+
+        console = progress_console()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar.start()
+        task = self._bar.add_task("reading", total=None)
+        return lambda stage: self._bar.update(task, description=stage)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _scored(
+    opened: list[Run], protocol_name: str, on_stage: Callable[[str], None]
+) -> list[ShownRun]:
+    from coordeval.metrics.protocols import protocol_named
+    from coordeval.metrics.score import score_run
+    from coordeval.reports.charts.shown import shown_runs
+    from coordeval.reports.printable import printable
+
+    protocol = protocol_named(protocol_name)
+    scored = []
+    for run in opened:
+        on_stage(f"scoring {printable(run.name, limit=40)}")
+        scored.append((run, score_run(run, protocol=protocol)))
+    return shown_runs(scored)
+
+
+def _write_figure(
+    runs: list[ShownRun],
+    name: str,
+    form: FigureFormat | None,
+    output: Path | None,
+    *,
+    json_output: bool,
+) -> None:
+    from coordeval.errors import ConfigError
+    from coordeval.reports.charts.figures import figure_named
+    from coordeval.reports.charts.render import render
+
+    if form is None:
+        suffix = "svg" if output is None else output.suffix.removeprefix(".").lower()
+        if suffix not in FigureFormat.__members__:
+            raise ConfigError(f"-o {output}: name a .svg or .png file, or give --format")
+        form = FigureFormat(suffix)
+    data = render(figure_named(name, runs), form.value)
+    target = output or Path(f"{name}.{form.value}")
+    _write(target, data)
+    _say({"figure": name, "path": str(target), "bytes": len(data)}, json_output=json_output)
+
+
+def _write_page(page: Report, runs: list[ShownRun], target: Path, *, json_output: bool) -> None:
+    data = page.html.encode()
+    _write(target, data)
+    pictures = page.thumbnails
+    facts = {
+        "path": str(target),
+        "bytes": len(data),
+        "runs": [shown.label for shown in runs],
+        "images": page.images,
+        "records": page.objects,
+        "thumbnails": len(pictures.uris),
+        "thumbnail_cap": pictures.cap,
+        "images_missing": len(pictures.missing),
+        "images_unnamed": pictures.unnamed,
+        "images_beyond_cap": pictures.beyond_cap,
+    }
+    _say(facts, json_output=json_output)
+    if pictures.missing and not json_output:
+        from coordeval.reports.printable import printable
+
+        first = printable(next(iter(pictures.missing.values())), limit=200)
+        number_missing = len(pictures.missing)
+        typer.echo(
+            f"images that could not be read, shown as plain frames: {number_missing} ({first})",
+            err=True,
+        )
+
+
+def _say(facts: dict[str, object], *, json_output: bool) -> None:
+    from coordeval.jsonl import dump_line
+    from coordeval.reports.html.values import counted
+    from coordeval.reports.printable import printable
+
+    if json_output:
+        typer.echo(dump_line(facts).decode().rstrip())
+        return
+    size = f"{int(str(facts['bytes'])) / 1e6:.1f} MB"
+    if "figure" in facts:
+        typer.echo(f"{printable(str(facts['path']))}  ({size})")
+        return
+    images, pictures = int(str(facts["images"])), int(str(facts["thumbnails"]))
+    counts = f"{counted(images, 'image')}, {counted(pictures, 'thumbnail')}, {size}"
+    typer.echo(f"{printable(str(facts['path']))}  ({counts})")
+
+
+def _write(target: Path, data: bytes) -> None:
+    from coordeval.errors import DataError
+    from coordeval.runs import write_atomically
+
+    try:
+        write_atomically(target, data)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from None
+
+
+def _refuse_empty(runs: list[ShownRun]) -> None:
+    from coordeval.errors import RunIncomplete
+
+    if all(shown.result.status == "empty" for shown in runs):
+        names = ", ".join(shown.label for shown in runs)
+        raise RunIncomplete(f"{names}: nothing was evaluated: no sample without an engine error")
+
+
+__all__ = ["report"]

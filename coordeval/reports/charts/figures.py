@@ -1,0 +1,63 @@
+"""All figures by name: the table that the page, `--figure` and the docs read."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from coordeval.errors import ConfigError
+from coordeval.reports.charts import (
+    bin_errors,
+    counts,
+    drops,
+    f1_iou,
+    issues,
+    precision_recall,
+    repeats,
+    slots,
+    steps,
+    waterfall,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coordeval.reports.charts.figure import Figure
+    from coordeval.reports.charts.shown import ShownRun
+
+FIGURES: dict[str, Callable[[Sequence[ShownRun]], Figure]] = {
+    module.NAME: module.figure
+    for module in (
+        drops,
+        issues,
+        repeats,
+        waterfall,
+        precision_recall,
+        f1_iou,
+        counts,
+        bin_errors,
+        slots,
+        steps,
+    )
+}
+"""Name to builder, in the order of the page."""
+
+
+def require_figure(name: str) -> None:
+    """Raise ConfigError, with the nearest name, unless there is a figure of that name."""
+    if name not in FIGURES:
+        near = difflib.get_close_matches(name, FIGURES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(FIGURES)}"
+        raise ConfigError(f"--figure {name!r}: there is no such figure; {hint}")
+
+
+def figure_named(name: str, runs: Sequence[ShownRun]) -> Figure:
+    """One figure of the runs; ConfigError for an unknown name, or for nothing to draw."""
+    require_figure(name)
+    figure = FIGURES[name](runs)
+    if figure.spec is None:
+        raise ConfigError(f"--figure {name}: nothing to draw. {figure.missing}")
+    return figure
+
+
+__all__ = ["FIGURES", "figure_named", "require_figure"]
