@@ -39,7 +39,7 @@ def test_probabilities_follow_the_definition(logits, temperature, top_k, top_p):
     """Temperature, then the k most probable, then the smallest set that reaches p, in float64."""
     scaled = np.asarray(logits, dtype=np.float32).astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max())
-    kth = np.sort(scaled)[::-1][(top_k or len(scaled)) - 1]  # ties with the k-th stay
+    kth = np.sort(scaled)[::-1][: top_k or None][-1]  # ties with the k-th stay
     keep = [i for i in np.argsort(-weights, kind="stable") if scaled[i] >= kth]
     probabilities = np.zeros_like(weights)
     probabilities[keep] = weights[keep] / weights[keep].sum()
