@@ -64,12 +64,12 @@ class CoordFrame:
         self, bins_xy: Sequence[float] | NDArray[Any], width: int, height: int
     ) -> NDArray[np.float64]:
         """Bins to pixels; the last axis alternates x, y; shapes are kept, empty stays empty."""
-        bins = np.asarray(bins_xy, dtype=np.float64)
-        pixels = bins / self.denominator
+        pixels = np.array(bins_xy, dtype=np.float64)
         extent_x, extent_y = self.extents_px(width, height)
         pixels[..., 0::2] *= extent_x
         pixels[..., 1::2] *= extent_y
-        return pixels
+        # Divided last, so that a bin that is a whole pixel gives exactly that pixel.
+        return pixels / self.denominator
 
     def to_bins(
         self, values_px: Sequence[float] | NDArray[Any], width: int, height: int

@@ -33,6 +33,10 @@ def inspect_run(
         str | None, typer.Option(help="Only samples with this issue (truncated, ...).")
     ] = None,
     loops: Annotated[bool, typer.Option("--loops", help="Only samples with a loop.")] = False,
+    other: Annotated[
+        Path | None,
+        typer.Option("--worse-than", metavar="RUN", help="Only samples that RUN does better."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many samples to list.")] = 20,
     full_tokens: Annotated[
         bool, typer.Option("--full-tokens", help="Write <|coord_k|> out instead of <k>.")
@@ -54,7 +58,13 @@ def inspect_run(
     if image_id is not None:
         _show_one(result, run, image_id, shorten=not full_tokens, json_output=json_output)
         return
-    _list_worst(_filtered(result, reason, issue, loops=loops), run, limit, json_output=json_output)
+    table = _filtered(result, reason, issue, loops=loops)
+    if other is not None:
+        from coordeval.reports.worst import worse_than
+
+        reference = open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame)
+        table = worse_than(table, score_run(reference).per_image)
+    _list_worst(table, run, limit, json_output=json_output)
 
 
 def _filtered(

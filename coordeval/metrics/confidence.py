@@ -6,8 +6,9 @@ description), `order` (1 / (1 + emission rank)), `constant` (1.0). `auto` takes 
 `logprob` where every prediction of the run has one, else `constant`.
 
 The description part of `fused` is the mean over the tokens between the preceding coordinate token
-(or the start of the text) and the box's first one: without a tokenizer the name cannot be told
-from the signs around it, whose probabilities are close to 1.
+(or the start of the text) and the box's first one, or, where the geometry stands first, between the
+box's last one and the next (or the end): without a tokenizer the name cannot be told from the
+signs around it, whose probabilities are close to 1.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def confidence(columns: Columns, source: str, vocabulary: NDArray[np.int64] | No
         needed = "'scores'" if source == "scores" else "aligned 'token_ids' and 'token_logprobs'"
         raise ConfigError(
             f"score source {source!r} needs {needed} in every rollout line with predictions; "
-            "use --score-source auto"
+            "use --scores auto"
         )
     return Confidence(values=np.ones(num), source="constant")
 
@@ -145,7 +146,10 @@ def _image_scores(
             return None
         score = float(np.exp(chosen.mean()))
         if fused:
-            score = BOX_WEIGHT * score + DESC_WEIGHT * _desc_score(logprobs, token_map, *slots)
+            first_char = int(token_map.char_start[slots[0]])
+            desc_first = '"desc"' in entry.text[records.start[record] : first_char]
+            desc = _desc_score(logprobs, token_map, *slots, desc_first=desc_first)
+            score = BOX_WEIGHT * score + DESC_WEIGHT * desc
         values.append(score)
     return values
 
@@ -173,9 +177,15 @@ def geometry_slots(
     return None
 
 
-def _desc_score(logprobs: NDArray[np.float64], token_map: TokenMap, slot: int, _end: int) -> float:
-    before = int(token_map.token[slot - 1]) + 1 if slot else 0
-    tokens = logprobs[before : int(token_map.token[slot])]
+def _desc_score(
+    logprobs: NDArray[np.float64], token_map: TokenMap, slot: int, end: int, *, desc_first: bool
+) -> float:
+    place = token_map.token
+    if desc_first:
+        tokens = logprobs[int(place[slot - 1]) + 1 if slot else 0 : int(place[slot])]
+    else:
+        until = int(place[end]) if end < len(place) else token_map.num_tokens
+        tokens = logprobs[int(place[end - 1]) + 1 : until]
     return float(np.exp(tokens.mean())) if len(tokens) else 1.0
 
 

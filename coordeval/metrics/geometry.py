@@ -53,10 +53,10 @@ def shapes_from_values(
         flat = chain.from_iterable(values)
     bins = np.fromiter(flat, dtype=np.float64, count=4 * len(box_rows)).reshape(-1, 4)
     # The same two steps as CoordFrame.to_pixels, so that the floats are equal to the last bit.
-    boxes[box_rows] = bins / denominator * np.tile(scales[image[box_rows]], 2)
+    boxes[box_rows] = bins * np.tile(scales[image[box_rows]], 2) / denominator
     for row in poly_rows.tolist():
-        points = np.asarray(values[row], dtype=np.float64).reshape(-1, 2) / denominator
-        points = points * scales[image[row]]
+        points = np.asarray(values[row], dtype=np.float64).reshape(-1, 2)
+        points = points * scales[image[row]] / denominator
         polygons[row] = points.ravel().tolist()
         boxes[row] = [*points.min(axis=0), *points.max(axis=0)]
     return Shapes(image=image, boxes=boxes, polygons=polygons)

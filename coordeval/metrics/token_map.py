@@ -83,14 +83,16 @@ def bins_in_text(text: str) -> NDArray[np.int64]:
 class TokenMap:
     """Fixed points between a text and its ids.
 
-    `char_start`, `char_end`, `token` (C) describe the coordinate tokens; `num_tokens` leaves out
-    the final end token. `aligned` is False where the counts disagree and only the ends are fixed.
+    `char_start`, `char_end`, `token` (C) describe the coordinate tokens. Between them places are
+    interpolated by bytes, which is what byte-level tokenizers spend tokens on: `byte_of_char`
+    (characters + 1) is where each character starts in the UTF-8 form. `num_tokens` leaves out the
+    final end token. `aligned` is False where the counts disagree and only the ends are fixed.
     """
 
     char_start: NDArray[np.int64]
     char_end: NDArray[np.int64]
     token: NDArray[np.int64]
-    num_chars: int
+    byte_of_char: NDArray[np.int64]
     num_tokens: int
     aligned: bool
 
@@ -103,13 +105,16 @@ class TokenMap:
         return math.ceil(self._place(char) - 1e-6)
 
     def _place(self, char: int) -> float:
-        chars = np.empty(2 * len(self.token) + 2)
-        tokens = np.empty_like(chars)
-        chars[0] = tokens[0] = 0
-        chars[1:-1:2], chars[2:-1:2] = self.char_start, self.char_end
+        places = np.empty(2 * len(self.token) + 2)
+        tokens = np.empty_like(places)
+        places[0] = tokens[0] = 0
+        places[1:-1:2], places[2:-1:2] = (
+            self.byte_of_char[self.char_start],
+            self.byte_of_char[self.char_end],
+        )
         tokens[1:-1:2], tokens[2:-1:2] = self.token, self.token + 1
-        chars[-1], tokens[-1] = self.num_chars, self.num_tokens
-        return float(np.interp(char, chars, tokens))
+        places[-1], tokens[-1] = self.byte_of_char[-1], self.num_tokens
+        return float(np.interp(self.byte_of_char[char], places, tokens))
 
 
 def build_token_map(
@@ -129,14 +134,24 @@ def build_token_map(
     aligned = vocabulary is not None and len(places) == len(spans)
     if not aligned:
         spans, places = spans[:0], places[:0]
+    byte_of_char = _byte_offsets(text)
     return TokenMap(
         char_start=spans[:, 0],
         char_end=spans[:, 1],
         token=places,
-        num_chars=len(text),
+        byte_of_char=byte_of_char,
         num_tokens=num_tokens,
         aligned=aligned,
     )
+
+
+def _byte_offsets(text: str) -> NDArray[np.int64]:
+    """Where each character starts in the UTF-8 form of the text, and its length at the end."""
+    if text.isascii():
+        return np.arange(len(text) + 1)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    lengths = 1 + (codes > 0x7F).astype(np.int64) + (codes > 0x7FF) + (codes > 0xFFFF)
+    return np.concatenate([[0], np.cumsum(lengths)])
 
 
 __all__ = [

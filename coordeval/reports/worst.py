@@ -15,14 +15,35 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def headline_threshold(per_image: pd.DataFrame) -> str:
+    """IoU .50 where the protocol has it, else its first threshold."""
+    if "tp@0.50" in per_image.columns:
+        return "0.50"
+    return str(next(c.partition("@")[2] for c in per_image.columns if c.startswith("tp@")))
+
+
+def worse_than(per_image: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose F1 is below that of the same sample in `other`; unpaired rows are left out.
+
+    An image without anything right, wrong or missed counts as F1 1.
+    """
+    threshold = headline_threshold(per_image)
+    here = per_image.set_index("id", drop=False)
+    gap = _f1(here, threshold) - _f1(other.set_index("id"), threshold).reindex(here.index)
+    return per_image[(gap < 0).to_numpy()]
+
+
+def _f1(table: pd.DataFrame, threshold: str) -> pd.Series[float]:
+    tp, wrong, missed = (table[f"{name}@{threshold}"].astype(float) for name in ("tp", "fp", "fn"))
+    return (2 * tp / (2 * tp + wrong + missed)).fillna(1.0)
+
+
 def worst_rows(per_image: pd.DataFrame, limit: int) -> list[dict[str, Any]]:
     """The rows with most wrong, missed and dropped objects, as plain data, worst first.
 
     Counts are those of IoU .50, or of the protocol's first threshold; ties keep run order.
     """
-    threshold = next(c.partition("@")[2] for c in per_image.columns if c.startswith("tp@"))
-    if "tp@0.50" in per_image.columns:
-        threshold = "0.50"
+    threshold = headline_threshold(per_image)
     rows = []
     for row in per_image.to_dict("records"):
         drops = _positive(row, "drop_")
@@ -77,4 +98,4 @@ def render_worst(rows: list[dict[str, Any]], *, total: int) -> Table:
     return table
 
 
-__all__ = ["render_worst", "worst_rows"]
+__all__ = ["headline_threshold", "render_worst", "worse_than", "worst_rows"]

@@ -235,3 +235,38 @@ def test_a_damaged_run_is_said_with_file_and_line(tmp_path):
     assert f"{path}:1: " in done.stderr
     shutil.rmtree(folder)
     assert run("score", folder).returncode == 2
+
+
+def test_inspect_lists_what_another_run_does_better():
+    """--worse-than keeps the samples whose F1 fell, and none where a run is held against itself."""
+    runs = DUMPS.parent / "runs"
+    fallen = json.loads(
+        run(
+            "inspect",
+            runs / "ckpt-2400",
+            "--worse-than",
+            runs / "ckpt-300",
+            "--limit",
+            64,
+            "--json",
+        ).stdout
+    )
+    risen = json.loads(
+        run(
+            "inspect",
+            runs / "ckpt-300",
+            "--worse-than",
+            runs / "ckpt-2400",
+            "--limit",
+            64,
+            "--json",
+        ).stdout
+    )
+    assert len(fallen) > len(risen) > 0
+    assert not {row["id"] for row in fallen} & {row["id"] for row in risen}
+    assert (
+        json.loads(
+            run("inspect", runs / "ckpt-300", "--worse-than", runs / "ckpt-300", "--json").stdout
+        )
+        == []
+    )

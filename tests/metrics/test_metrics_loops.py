@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+
+import pytest
+
+from coordeval.metrics.score import score_run
+from coordeval.runs import open_run
 
 FIRST = 1000
 
@@ -130,3 +136,23 @@ def test_a_hundred_thousand_records_in_one_text(score, line, rec, text):
     assert (loop.period_records, loop.repeats) == (2, 50_000)
     assert result.metrics["f1/0.50/tp"] == 1
     assert json.dumps(result.to_json())
+
+
+@pytest.mark.parametrize(
+    "desc", ["cat", "日本語の説明文がとても長い場合の例です", "🍎" * 10, "a very long one " * 6]
+)
+def test_wasted_tokens_are_those_that_the_tokenizer_spends(tmp_path, desc):
+    """With a real byte-level tokenizer, the waste of a loop is right to a token in any script."""
+    tokenizers = pytest.importorskip("tokenizers")
+    fixture = Path(__file__).parents[2] / "fixtures" / "shapes-final" / "tokenizer.json"
+    record = (
+        f'{{"desc": "{desc}", "bbox_2d": [<|coord_1|>, <|coord_2|>, <|coord_30|>, <|coord_40|>]}}'
+    )
+    text = '{"objects": [' + ", ".join([record] * 5) + "]}"
+    encoding = tokenizers.Tokenizer.from_file(str(fixture)).encode(text)
+    dump = tmp_path / "d.jsonl"
+    line = {"id": "a", "width": 9, "height": 9, "gt": [], "text": text, "token_ids": encoding.ids}
+    dump.write_text(json.dumps(line) + "\n")
+    onset, end = text.index(record, 30), text.rindex(record) + len(record)
+    spent = sum(1 for start, _ in encoding.offsets if onset <= start < end)
+    assert abs(score_run(open_run(dump)).metrics["dup/wasted_tokens"] - spent) <= 1
