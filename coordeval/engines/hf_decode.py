@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from coordeval.engines.hf_cache import growing_cache
 from coordeval.engines.hf_choose import TokenChooser
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def decode_batch(
         ids_BS = model.generate(
             **inputs,
             generation_config=generation_config,
+            past_key_values=growing_cache(),
             logits_processor=LogitsProcessorList([chooser]),
         )
     prompt_length = inputs["input_ids"].shape[1]
