@@ -5,6 +5,7 @@ Run: python docs/generate.py
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -94,12 +95,28 @@ def score_picture() -> str:
     return console.export_svg(title=f"coordeval score {name}", unique_id="score")
 
 
+def compare_picture() -> str:
+    """The sound fixture checkpoint against the degraded one, as an SVG."""
+    from rich.console import Console
+
+    from coordeval.reports.comparison import comparison_report
+    from coordeval.runs import open_run
+    from coordeval.stats.comparison import CompareOptions, compare_runs
+
+    console = Console(record=True, width=110, file=io.StringIO(), force_terminal=True)
+    with contextlib.chdir(ROOT):  # so that the picture shows paths as a reader would type them
+        runs = [open_run(Path("fixtures", "runs", name)) for name in ("ckpt-300", "ckpt-2400")]
+        console.print(comparison_report(compare_runs(runs, CompareOptions())))
+    return console.export_svg(title="coordeval compare ckpt-300 ckpt-2400", unique_id="compare")
+
+
 PAGES = {
     "cli.md": cli_page,
     "parsing.md": parsing_page,
     "metrics.md": metrics_page,
     "protocols.md": protocols_page,
     "images/score.svg": score_picture,
+    "images/compare.svg": compare_picture,
 }
 
 
