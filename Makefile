@@ -43,14 +43,14 @@ unit: $(VENV)/.dev
 	$(BIN)/pytest -m 'not data and not browser' --cov --cov-report=term --durations=8
 
 data-tests: $(VENV)/.dev ## the tests on real data (COORDEVAL_DATA points to it)
-	$(BIN)/pytest -m data $(if $(COORDEVAL_DATA),--require-data)
+	$(BIN)/pytest -m 'data and not browser' $(if $(COORDEVAL_DATA),--require-data)
 
 $(VENV)/.browser: $(VENV)/.dev
 	$(PIP) -c constraints.txt -e '.[browser]'
 	@touch $@
 
 browser-tests: $(VENV)/.browser ## the report in a real Chromium (the system's package)
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m browser $(if $(COORDEVAL_DATA),--require-data)
 
 test-all: test data-tests browser-tests ## everything that this machine can run
 
