@@ -70,14 +70,19 @@ def score(
     """Parse, match and score what a model wrote; print the report and store the tables.
 
     The scores of a run directory go to RUN/score (RUN/score@NAME under another protocol); those
-    of a bare file are printed, and stored only with --out.
+    of a bare file are printed, and stored only with --out. A run that is not finished is scored
+    as far as it goes, and marked partial.
     """
+    from coordeval.errors import ConfigError
     from coordeval.metrics.protocols import protocol_named
 
+    rules = protocol_named(protocol)
+    if frame is not None and rules.frame not in (None, frame):
+        raise ConfigError(f"--frame {frame}: the protocol {protocol} reads bins as {rules.frame}")
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
     result = _score(
         opened,
-        protocol=protocol_named(protocol),
+        protocol=rules,
         score_source=scores.value,
         categories=_read_classes(classes) if classes is not None else None,
     )
