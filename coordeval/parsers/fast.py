@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _HEAD = '{"objects": ['
 _TAIL = "]}"
 _BIN_OF = {str(value): value for value in range(1000)}
-_VALID = (None, None, None, None)
 _EMPTY_BOX = (DEGENERATE_BOX, "empty_box", None, None)
 _TOKEN_ENDS = {"token": ("<|coord_", "|>"), "quoted_token": ('"<|coord_', '|>"')}
 _new_record = tuple.__new__
@@ -105,8 +104,9 @@ def _read_boxes(
 @lru_cache(maxsize=16)
 def _mixed_pattern(coordinates: Coordinates, *, geometry_first: bool) -> re.Pattern[str]:
     desc = r'"desc": "([^"\\\x00-\x1f]*+)"'
-    inside = r"[^\[\]]*+" if coordinates == "quoted_token" else r'[^\[\]"]*+'
-    geometry = rf'"(bbox_2d|poly|line)": \[({inside})\]'
+    opening, closing = (re.escape(end) for end in _TOKEN_ENDS.get(coordinates, ("", "")))
+    inside = r"[^\[\]]*" if coordinates == "quoted_token" else r'[^\[\]"]*'
+    geometry = rf'"(bbox_2d|poly|line)": \[{opening}({inside}){closing}\]'
     body = rf"{geometry}, {desc}" if geometry_first else rf"{desc}, {geometry}"
     return re.compile(r"\{" + body + r"\}(?:, (?=\{)|\]\}\Z)")
 
@@ -118,21 +118,24 @@ def _read_mixed(
     opening, closing = _TOKEN_ENDS.get(coordinates, ("", ""))
     between = f"{closing}, {opening}"
     bin_of = _BIN_OF.__getitem__  # which takes only 0..999, so that the range needs no judging
-    fixed = len('{"desc": "", "": []}')
+    fixed = len('{"desc": "", "": []}') + len(opening) + len(closing)
     records: list[FoundRecord] = []
     append = records.append
     start = len(_HEAD)
     pattern = _mixed_pattern(coordinates, geometry_first=geometry_first)
     try:
         for row in pattern.findall(text, start):
-            kind, inside, desc = row if geometry_first else (row[1], row[2], row[0])
-            if not inside.startswith(opening) or not inside.endswith(closing):
-                return None
-            digits = inside[len(opening) : len(inside) - len(closing)].split(between)
-            values = tuple(map(bin_of, digits))
-            end = start + fixed + len(desc) + len(kind) + len(inside)
-            judged = judge_values(values, kind, in_bins=False) or _VALID
-            append(_new_record(FoundRecord, (start, end, desc, kind, values, *judged)))
+            if geometry_first:
+                kind, inside, desc = row
+            else:
+                desc, kind, inside = row
+            values = tuple(map(bin_of, inside.split(between)))
+            end = start + fixed + len("".join(row))
+            drop = judge_values(values, kind, in_bins=False)
+            fields: tuple[object, ...] = (start, end, desc, kind, values, None, None, None, None)
+            if drop is not None:
+                fields = (*fields[:5], *drop)
+            append(_new_record(FoundRecord, fields))
             start = end + 2
     except KeyError:  # not a plain number of a bin
         return None

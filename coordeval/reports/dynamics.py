@@ -13,7 +13,7 @@ from rich.text import Text
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -33,9 +33,10 @@ class Section:
     """One table with a title, or lines of text where `headers` is empty.
 
     The first column is left-aligned, the others right, but for those in `left`; rows whose number
-    is in `marked` need attention.
+    is in `marked` need attention. `kind` is a stable name of what the section is about.
     """
 
+    kind: str
     title: str
     headers: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
@@ -44,30 +45,43 @@ class Section:
     marked: frozenset[int] = field(default_factory=frozenset)
 
 
-def dynamics_sections(dynamics: Dynamics, *, show_all: bool = False) -> list[Section]:
-    """All sections that have something to say; `show_all` also lists keys that no table knows."""
-    out = [_logs(dynamics), _end(dynamics, show_all=show_all)]
+def dynamics_sections(
+    dynamics: Dynamics, *, show_all: bool = False, name: Callable[[str], str] | None = None
+) -> list[Section]:
+    """All sections that have something to say; `show_all` also lists keys that no table knows.
+
+    `name` makes the name of a training printable; by default it is cut to fit a terminal.
+    """
+    name = name or _name
+    out = [_logs(dynamics, name), _end(dynamics, name, show_all=show_all)]
     out += [
         Section(
+            kind="snapshot",
             title=f"at evaluation step {step}",
-            headers=("key", *map(_name, dynamics.names)),
+            headers=("key", *map(name, dynamics.names)),
             rows=_rows([row for row in rows if row.known or show_all], dynamics, step=step),
         )
         for step, rows in dynamics.snapshots.items()
     ]
     if len(dynamics.logs) > 1:
-        out.append(Section(title="common evaluation steps", lines=_common(dynamics)))
+        out.append(
+            Section(kind="common", title="common evaluation steps", lines=_common(dynamics, name))
+        )
     if dynamics.ratios:
-        out.append(_ratios(dynamics.ratios))
+        out.append(_ratios(dynamics.ratios, name))
     trends = [trend for trend in dynamics.trends if trend.verdict != "too_few"]
     moving = [trend for trend in trends if show_all or trend.verdict != "flat"]
     if trends:
-        out.append(_trends(moving, hidden=len(trends) - len(moving)))
+        out.append(_trends(moving, name, hidden=len(trends) - len(moving)))
     if dynamics.pixels and dynamics.scale is not None:
-        out.append(_pixels(dynamics))
+        out.append(_pixels(dynamics, name))
     if dynamics.warnings:
         out.append(
-            Section(title="caution", lines=tuple(printable(w.text) for w in dynamics.warnings))
+            Section(
+                kind="caution",
+                title="caution",
+                lines=tuple(printable(w.text) for w in dynamics.warnings),
+            )
         )
     return out
 
@@ -108,6 +122,7 @@ def _split_wide(sections: Sequence[Section]) -> Iterator[Section]:
         for start in range(1, len(section.headers), MAX_COLUMNS):
             places = (0, *columns[start - 1 : start - 1 + MAX_COLUMNS])
             yield Section(
+                kind=section.kind,
                 title=section.title if start == 1 else f"{section.title} (continued)",
                 headers=tuple(section.headers[place] for place in places),
                 rows=tuple(tuple(row[place] for place in places) for row in section.rows),
@@ -158,17 +173,18 @@ def figure(value: float | None) -> str:
     return f"{value:.4f}" if size < 1000 else f"{value:,.1f}"
 
 
-def _logs(dynamics: Dynamics) -> Section:
+def _logs(dynamics: Dynamics, name: Callable[[str], str]) -> Section:
     rows = []
     marked = set()
     for index, log in enumerate(dynamics.logs):
         kinds = ", ".join(sorted({file.kind for file in log.files}))
         notes = "; ".join(printable(note, limit=160) for note in log.notes) or "-"
-        rows.append((_name(log.name), *map(str, _extent(log)), kinds, notes))
+        rows.append((name(log.name), *map(str, _extent(log)), kinds, notes))
         if log.notes:
             marked.add(index)
     headers = ("training", "train rows", "last", "evaluations", "last", "read from", "notes")
     return Section(
+        kind="logs",
         title="training logs",
         headers=headers,
         rows=tuple(rows),
@@ -187,7 +203,7 @@ def _extent(log: TrainingLog) -> tuple[str, str, str, str]:
     )
 
 
-def _end(dynamics: Dynamics, *, show_all: bool) -> Section:
+def _end(dynamics: Dynamics, name: Callable[[str], str], *, show_all: bool) -> Section:
     shown = [row for row in dynamics.end if row.known or show_all]
     hidden = len(dynamics.end) - len(shown)
     title = "end of training: the last value of each key"
@@ -198,8 +214,9 @@ def _end(dynamics: Dynamics, *, show_all: bool) -> Section:
         ("max eval step", *(_extent(log)[3] for log in dynamics.logs)),
     )
     return Section(
+        kind="end",
         title=title,
-        headers=("key", *map(_name, dynamics.names)),
+        headers=("key", *map(name, dynamics.names)),
         rows=(*steps, *_rows(shown, dynamics)),
     )
 
@@ -222,7 +239,7 @@ def _rows(
     return tuple(out)
 
 
-def _common(dynamics: Dynamics) -> tuple[str, ...]:
+def _common(dynamics: Dynamics, name: Callable[[str], str]) -> tuple[str, ...]:
     steps = dynamics.steps.everywhere
     out = []
     if steps:
@@ -233,7 +250,7 @@ def _common(dynamics: Dynamics) -> tuple[str, ...]:
     for step, names in dynamics.steps.shared:
         by_names.setdefault(names, []).append(step)
     out += [
-        f"{_step_list(shared)} in {', '.join(map(_name, names))} only"
+        f"{_step_list(shared)} in {', '.join(map(name, names))} only"
         for names, shared in by_names.items()
     ]
     return tuple(out)
@@ -260,10 +277,10 @@ def ratio_text(audit: RatioAudit) -> str:
     return f"factor {name} ({audit.steps} {source}): {fault}"
 
 
-def _ratios(audits: Sequence[RatioAudit]) -> Section:
+def _ratios(audits: Sequence[RatioAudit], name: Callable[[str], str]) -> Section:
     rows = tuple(
         (
-            _name(audit.log),
+            name(audit.log),
             printable(audit.key, limit=60),
             str(len(audit.pairs)),
             *(_ratio(value) for value in (audit.median, audit.low, audit.high)),
@@ -272,6 +289,7 @@ def _ratios(audits: Sequence[RatioAudit]) -> Section:
         for audit in audits
     )
     return Section(
+        kind="ratios",
         title="training / evaluation: each evaluation against the training row before it",
         headers=("training", "loss", "pairs", "median", "min", "max", "verdict"),
         rows=rows,
@@ -311,16 +329,17 @@ def trend_text(trend: Trend) -> str:
     return f"{text}; {level}" if plateau is not None else text
 
 
-def _trends(trends: Sequence[Trend], *, hidden: int) -> Section:
+def _trends(trends: Sequence[Trend], name: Callable[[str], str], *, hidden: int) -> Section:
     rows = tuple(
         (
             printable(trend.key, limit=60),
-            _name(trend.log) + ("" if trend.split == "eval" else " (train)"),
+            name(trend.log) + ("" if trend.split == "eval" else " (train)"),
             trend_text(trend),
         )
         for trend in trends
     )
     return Section(
+        kind="trends",
         title="course of each key" + (f" ({hidden} flat ones: --all)" if hidden else ""),
         headers=("key", "training", "what it did"),
         rows=rows,
@@ -331,7 +350,7 @@ def _trends(trends: Sequence[Trend], *, hidden: int) -> Section:
     )
 
 
-def _pixels(dynamics: Dynamics) -> Section:
+def _pixels(dynamics: Dynamics, name: Callable[[str], str]) -> Section:
     scale = dynamics.scale
     assert scale is not None
     square = scale.width == scale.height
@@ -342,7 +361,7 @@ def _pixels(dynamics: Dynamics) -> Section:
 
     rows = tuple(
         (
-            _name(entry.log),
+            name(entry.log),
             printable(entry.key, limit=60),
             figure(entry.bins),
             both(entry.px, 1),
@@ -351,6 +370,7 @@ def _pixels(dynamics: Dynamics) -> Section:
         for entry in dynamics.pixels
     )
     return Section(
+        kind="pixels",
         title=(
             f"bins on an image of {scale.width} x {scale.height} px "
             f"(frame {scale.frame.name}, patch {scale.patch_px} px)"

@@ -85,7 +85,8 @@ class Opened:
         self.page.on("dialog", self._dismiss)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri() + fragment)
-        self.page.wait_for_selector("#detail > *")
+        if self.page.locator("#gallery").count():
+            self.page.wait_for_selector("#detail > *")
         for chart in self.page.locator(".chart").all():
             chart.locator("svg").first.wait_for()
 

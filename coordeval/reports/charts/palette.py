@@ -13,6 +13,7 @@ Theme = Literal["light", "dark"]
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#8A8F98"
+HALO = "halo"
 
 RUN_RANGE: dict[Theme, list[str]] = {
     "light": [BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#5A5F68", "#7A6A00"],
@@ -26,6 +27,7 @@ def vega_config(theme: Theme) -> dict[str, Any]:
     ink, soft, grid = (
         ("#1b1f24", "#59616b", "#e4e6ea") if theme == "light" else ("#e9ebee", "#a9b0ba", "#30353c")
     )
+    ground = "#fbfbfa" if theme == "light" else "#15181c"
     axis = {
         "labelColor": soft,
         "titleColor": soft,
@@ -62,6 +64,8 @@ def vega_config(theme: Theme) -> dict[str, Any]:
         "text": {"color": soft, "fontSize": 12},
         "rule": {"color": soft},
         "line": {"strokeWidth": 2.25},
+        # Drawn below a text, so that it can be read across lines.
+        "style": {HALO: {"stroke": ground, "strokeWidth": 5, "strokeJoin": "round"}},
     }
 
 
@@ -70,6 +74,7 @@ __all__ = [
     "BLUE",
     "GREEN",
     "GREY",
+    "HALO",
     "ORANGE",
     "PURPLE",
     "RUN_RANGE",

@@ -26,7 +26,9 @@ def render(figure: Figure, form: str, theme: Theme = "light") -> bytes:
 
     if figure.spec is None:
         raise ValueError(f"the figure {figure.name!r} has nothing to draw")
-    spec = figure.spec | {"width": WIDTH_PX, "title": figure.title, "padding": 16}
+    spec = figure.spec | {"title": figure.title, "padding": 16}
+    if "vconcat" not in spec:  # the parts of a composed figure have widths of their own
+        spec["width"] = WIDTH_PX
     config: dict[str, Any] = vega_config(theme) | {"background": BACKGROUND[theme]}
     # Data stand in the specification; an empty list of allowed addresses keeps it off the network.
     options: dict[str, Any] = {"config": config, "allowed_base_urls": _OFFLINE}

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from coordeval.reports.html.embed import script_json
@@ -17,10 +17,9 @@ from coordeval.reports.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCRIPTS = (
-    "core.js",
-    "theme.js",
-    "charts.js",
+FIGURE_SCRIPTS = ("core.js", "theme.js", "charts.js")
+"""What a page without runs needs."""
+GALLERY_SCRIPTS = (
     "store.js",
     "filters.js",
     "overlay.js",
@@ -28,20 +27,25 @@ SCRIPTS = (
     "gallery.js",
     "keyboard.js",
 )
+SCRIPTS = (*FIGURE_SCRIPTS, *GALLERY_SCRIPTS)
 STYLE = "page.css"
 TEMPLATE = "page.html.j2"
 
 
-def render_page(context: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def render_page(
+    context: Mapping[str, Any], data: Mapping[str, Any], *, scripts: tuple[str, ...] = SCRIPTS
+) -> str:
     """The whole page. `context` fills the template; `data` maps ids of JSON elements to values.
 
     Scripts run by their hash alone and the network is closed to the page, so that text which
     became markup by some fault could still neither run nor fetch anything.
     """
-    library, ours, style = chart_library(), own_script(), asset(STYLE)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    library, ours, style = chart_library(), own_script(scripts), asset(STYLE)
+    environment = Environment(
+        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     environment.filters["visible"] = printable
-    template = environment.from_string(asset(TEMPLATE))
+    template = environment.get_template(TEMPLATE)
     return template.render(
         **context,
         policy=content_policy(scripts=(library, ours), styles=(style,)),
@@ -81,9 +85,9 @@ def asset(name: str) -> str:
 
 
 @cache
-def own_script() -> str:
+def own_script(names: tuple[str, ...] = SCRIPTS) -> str:
     """Our scripts as one, in their order of use."""
-    text = "\n".join(asset(name) for name in SCRIPTS)
+    text = "\n".join(asset(name) for name in names)
     return _inline_safe(f'"use strict";\n{text}')
 
 
@@ -102,4 +106,12 @@ def _inline_safe(text: str) -> str:
     return text
 
 
-__all__ = ["SCRIPTS", "asset", "chart_library", "content_policy", "own_script", "render_page"]
+__all__ = [
+    "FIGURE_SCRIPTS",
+    "SCRIPTS",
+    "asset",
+    "chart_library",
+    "content_policy",
+    "own_script",
+    "render_page",
+]

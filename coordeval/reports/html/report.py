@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from coordeval.reports.charts.shown import ShownRun
     from coordeval.reports.html.images import Thumbnails
     from coordeval.reports.html.intervals import Changes, Interval
+    from coordeval.reports.html.training import TrainingPart
 
 DEFAULT_THUMBNAILS = 200
 
@@ -59,14 +60,18 @@ def build_report(
     *,
     max_thumbnails: int = DEFAULT_THUMBNAILS,
     image_root: Path | None = None,
+    training: TrainingPart | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Put the page together; a pure function of the runs and the image files.
 
-    `on_stage` hears what is being done. Runs without samples give a page that says so.
+    `training` adds the section on training logs; without runs, the page is
+    `training_page.build_training_page`. `on_stage` hears what is being done. Runs without samples
+    give a page that says so.
     """
     on_stage("drawing figures")
     figures = {name: builder(runs) for name, builder in FIGURES.items()}
+    curves = training.curves if training is not None else ()
     on_stage("intervals")
     intervals, changes = run_intervals(runs), run_changes(runs)
     on_stage("embedding images")
@@ -80,9 +85,10 @@ def build_report(
         "cap": pictures.cap,
     }
     html = render_page(
-        _context(runs, figures, intervals, changes, pictures, len(gallery.ids)),
+        _context(runs, figures, intervals, changes, pictures, len(gallery.ids))
+        | {"training": training},
         {
-            "figures": [figure.to_json() for figure in figures.values() if figure.spec],
+            "figures": [figure.to_json() for figure in (*figures.values(), *curves) if figure.spec],
             "themes": {"light": vega_config("light"), "dark": vega_config("dark")},
             "index": index,
             "details": details,
