@@ -29,7 +29,7 @@ coordeval.overlay = (() => {
     if (record.reason) {
       words.push(`dropped: ${record.reason}${record.detail ? ` / ${visible(record.detail, 40)}` : ""}`);
       if (record.evidence !== null) words.push(`found ${JSON.stringify(visible(record.evidence, 40))}`);
-      if (record.slot !== null) words.push(`in slot ${record.slot}`);
+      if (record.slot !== null) words.push(`in slot ${record.slot + 1}`);
     } else words.push(record.verdict);
     if (record.copy) words.push(`${record.copy} repeat`);
     const partner = record.partner === null ? null : details.truth[record.partner];

@@ -31,7 +31,7 @@ coordeval.rawText = (() => {
     const words = [record.reason];
     if (record.detail) words.push(visible(record.detail, 40));
     if (record.evidence !== null) words.push(`“${visible(record.evidence, 24)}”`);
-    if (record.slot !== null) words.push(`slot ${record.slot}`);
+    if (record.slot !== null) words.push(`slot ${record.slot + 1}`);
     return el("span", { class: "badge" }, words.join(" · "));
   };
 
