@@ -133,7 +133,10 @@ def choose_prompt(name: str | None, dialect: Dialect, dataset: Dataset) -> Promp
         if not names:
             raise ConfigError("--prompt closed: the data has no class list (COCO files have one)")
         return default_prompt(dialect=dialect, class_names=names)
-    return load_prompt(Path(name), class_names=names)
+    path = Path(name)
+    if not path.exists():
+        raise ConfigError(f"--prompt {name}: neither open nor closed, and there is no such file")
+    return load_prompt(path, class_names=names)
 
 
 def _token_limit(given: int | None, needed: int | None, notify: Callable[[str], None]) -> int:

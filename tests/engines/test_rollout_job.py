@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from coordeval.data.dataset import open_dataset
 from coordeval.data.token_budget import default_max_new_tokens
 from coordeval.engines.budget import needed_tokens
-from coordeval.engines.job import rollout_checkpoint
+from coordeval.engines.job import choose_prompt, rollout_checkpoint
 from coordeval.engines.options import RolloutOptions
 from coordeval.errors import ConfigError, DataError, RunIncomplete, RunMismatchError
+from coordeval.parsers.dialects import dialect_named
 
 
 @pytest.fixture
@@ -160,3 +163,10 @@ def test_the_needed_tokens_are_those_of_the_longest_answer(samples):
 def test_the_default_limit_is_the_need_and_a_half(needed, limit):
     """1.5 times the need, rounded up to 64, at least 256."""
     assert default_max_new_tokens(needed) == limit
+
+
+def test_a_mistyped_prompt_names_what_there_is():
+    """A name that is no file says which names are built in."""
+    dataset = open_dataset(Path(__file__).parents[2] / "fixtures" / "scenes" / "heldout.jsonl")
+    with pytest.raises(ConfigError, match="neither open nor closed"):
+        choose_prompt("opne", dialect_named("coordjson"), dataset)
