@@ -58,6 +58,23 @@ class Run:
             return None
         return tuple(Category(id=int(item["id"]), name=str(item["name"])) for item in raw)
 
+    @property
+    def image_root(self) -> Path | None:
+        """Where the run's image paths start from; None where it does not say."""
+        return self._stored_path(self.meta.get("image_root"))
+
+    @property
+    def dataset_path(self) -> Path | None:
+        """The dataset that was rolled out; None where the run does not say."""
+        dataset = self.meta.get("dataset")
+        return self._stored_path(dataset.get("path") if isinstance(dataset, dict) else None)
+
+    def _stored_path(self, stored: object) -> Path | None:
+        """A path of run.json: absolute, or relative to the run directory (so that it can move)."""
+        if not isinstance(stored, str) or not stored:
+            return None
+        return self.rollouts_path.parent / stored
+
     def rollouts(self) -> Iterator[Rollout]:
         """Rollouts in file order; DataError names file and line. A torn last line is left out."""
         yield from iter_rollouts(self.rollouts_path, self.frame)

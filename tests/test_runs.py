@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +191,18 @@ def test_two_lock_holders_in_one_process_are_refused(tmp_path):
     """Opening a run twice says that it is being written."""
     with RunWriter(tmp_path / "run", identity=IDENTITY, extra={}), pytest.raises(RunLockedError):
         RunWriter(tmp_path / "run", identity=IDENTITY, extra={})
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [("/data/images", "/data/images"), ("../scenes", "RUN/../scenes"), (None, None), (5, None)],
+)
+def test_stored_paths_are_absolute_or_relative_to_the_run(tmp_path, stored, found):
+    """A run that moves together with its images finds them, whatever the working folder."""
+    run = tmp_path / "run"
+    identity = IDENTITY | {"dataset": {"path": stored, "sha256": "x"}}
+    with RunWriter(run, identity=identity, extra={"image_root": stored}):
+        pass
+    opened = open_run(run)
+    expected = None if found is None else Path(found.replace("RUN", str(run)))
+    assert opened.image_root == opened.dataset_path == expected

@@ -154,7 +154,7 @@ def open_all(arguments: Sequence[str], given: dict[str, Any], reading: dict[str,
     }
     checkpoints = [number for number, kind in enumerate(kinds) if kind == "checkpoint"]
     for number in checkpoints:
-        first = opened[min(opened)].meta if opened else {}
+        first = opened[min(opened)] if opened else None
         path = _roll_out(arguments[number], given, first, near=arguments[checkpoints[0]])
         opened[number] = open_with_reading(path, **reading)
     return [opened[number] for number in range(len(arguments))]
@@ -179,7 +179,7 @@ def _kind(argument: str) -> str:
     raise DataError(f"{argument}: no such run directory, rollout file or checkpoint folder")
 
 
-def _roll_out(checkpoint: str, given: dict[str, Any], meta: Any, *, near: str) -> Path:
+def _roll_out(checkpoint: str, given: dict[str, Any], like: Run | None, *, near: str) -> Path:
     """The run directory of a checkpoint; its settings are those of a run that is there already.
 
     What such a run does not say comes from one coordeval.toml, that of the first checkpoint.
@@ -188,7 +188,8 @@ def _roll_out(checkpoint: str, given: dict[str, Any], meta: Any, *, near: str) -
     from coordeval.errors import RunIncomplete
 
     defaults = load_defaults(Path.cwd(), near=Path(near))
-    values = settings_of(meta) | {key: value for key, value in given.items() if value is not None}
+    values = settings_of(like) if like is not None else {}
+    values |= {key: value for key, value in given.items() if value is not None}
     options = resolve_options(
         defaults,
         values,
@@ -210,8 +211,9 @@ def _roll_out(checkpoint: str, given: dict[str, Any], meta: Any, *, near: str) -
     return outcome.path
 
 
-def settings_of(meta: Any) -> dict[str, Any]:
+def settings_of(run: Run) -> dict[str, Any]:
     """What a run was made with, as options of a rollout; what cannot be given again is left out."""
+    meta = run.meta
     out: dict[str, Any] = {}
     decode = meta.get("decode")
     if isinstance(decode, dict):
@@ -230,11 +232,8 @@ def settings_of(meta: Any) -> dict[str, Any]:
         out["dialect"], out["field_order"] = dialect.get("name"), dialect.get("field_order")
     if meta.get("frame"):
         out["frame"] = meta["frame"]
-    dataset = meta.get("dataset")
-    if isinstance(dataset, dict) and Path(str(dataset.get("path"))).is_file():
-        out["data"] = Path(dataset["path"])
-        if meta.get("image_root"):
-            out["image_root"] = Path(meta["image_root"])
+    if run.dataset_path is not None and run.dataset_path.is_file():
+        out["data"], out["image_root"] = run.dataset_path, run.image_root
     prompt = meta.get("prompt")
     if isinstance(prompt, dict) and prompt.get("name") == "default-closed":
         out["prompt"] = "closed"

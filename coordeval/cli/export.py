@@ -61,10 +61,10 @@ def export(
     from coordeval.metrics.score import score_run
 
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
-    stored = opened.meta.get("image_root")
-    root = image_root or (Path(stored) if isinstance(stored, str) else None)
     context = ExportContext(
-        name=opened.path.resolve().name, image_root=root, image_prefix=image_prefix
+        name=opened.path.resolve().name,
+        image_root=image_root or opened.image_root,
+        image_prefix=image_prefix,
     )
     done = export_run(score_run(opened), to.value, out, context)
     if json_output:

@@ -52,8 +52,6 @@ def overlay(
     from coordeval.reports.printable import printable
 
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
-    stored = opened.meta.get("image_root")
-    root = image_root or (Path(stored) if isinstance(stored, str) else None)
     shown = {
         "gt": gt,
         "missed": gt,
@@ -65,7 +63,7 @@ def overlay(
     scene, picture = overlay_image(
         score_run(opened),
         image_id,
-        image_root=root,
+        image_root=image_root or opened.image_root,
         hidden=frozenset(name for name, keep in shown.items() if not keep),
         labels=labels,
     )

@@ -61,7 +61,7 @@ def run_identity(
         "pixels": None if pixels is None else pixels.to_json(),
         "decode": decode.to_json(),
         "seed": decode.seed,
-        "dataset": {"path": str(dataset_path), "sha256": dataset_sha256},
+        "dataset": {"path": str(dataset_path.resolve()), "sha256": dataset_sha256},
         "categories": (
             None
             if categories is None

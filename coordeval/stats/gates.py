@@ -85,11 +85,6 @@ class Gate:
     condition: Limit | Change
 
     @property
-    def is_pattern(self) -> bool:
-        """True where the key holds a `*`."""
-        return "*" in self.key
-
-    @property
     def needs_baseline(self) -> bool:
         """True where it bounds a change."""
         return isinstance(self.condition, Change)

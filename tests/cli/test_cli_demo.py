@@ -121,3 +121,14 @@ def test_rollout_of_a_fixture_works_as_it_stands(tmp_path):
     )
     assert other.returncode == 2
     assert "max_new_tokens" in other.stderr
+
+
+@pytest.mark.parametrize("name", ["shapes-final", "ckpt-300", "ckpt-2400"])
+def test_recorded_runs_find_their_pictures_from_anywhere(tmp_path, name):
+    """Overlay and report of a fixture run show its images, whatever the working folder."""
+    run = ROOT / "fixtures" / "runs" / name
+    drawn = base_install("overlay", run, "0001", "-o", tmp_path / "x.png", cwd=tmp_path)
+    assert drawn.returncode == 0
+    assert "no image" not in drawn.stderr
+    page = base_install("report", run, "-o", tmp_path / "x.html", "--json", cwd=tmp_path)
+    assert json.loads(page.stdout)["images_missing"] == 0

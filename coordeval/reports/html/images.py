@@ -59,12 +59,9 @@ def image_roots(run: Run, given: Path | None) -> list[Path]:
     """
     if given is not None:
         return [given]
-    roots: list[Path] = []
-    if isinstance(run.meta.get("image_root"), str):
-        roots.append(Path(run.meta["image_root"]))
-    dataset = run.meta.get("dataset")
-    if isinstance(dataset, dict) and isinstance(dataset.get("path"), str):
-        roots.append(Path(dataset["path"]).parent)
+    roots = [run.image_root] if run.image_root is not None else []
+    if run.dataset_path is not None:
+        roots.append(run.dataset_path.parent)
     roots += _configured(run)
     roots.append(run.rollouts_path.parent)
     return list(dict.fromkeys(root for root in roots if _is_folder(root)))
