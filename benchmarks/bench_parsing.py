@@ -56,15 +56,15 @@ def seconds_per_call(call: Callable[[], object]) -> float:
         count *= 4
 
 
-def against_json(label: str, text: str, spoiled: str) -> None:
+def against_json(label: str, text: str, spoiled: str, dialect: str = "coordjson") -> None:
     """Interleaved rounds of json.loads, parse, and parse of a text with one foreign token."""
     as_json = re.sub(r"<\|coord_(\d+)\|>", r"\1", text)
     ratios: list[float] = []
     spoiled_ratios: list[float] = []
     for _ in range(ROUNDS):
         reference = seconds_per_call(lambda: json.loads(as_json))
-        ratios.append(reference / seconds_per_call(lambda: parse(text)))
-        spoiled_ratios.append(reference / seconds_per_call(lambda: parse(spoiled)))
+        ratios.append(reference / seconds_per_call(lambda: parse(text, dialect)))
+        spoiled_ratios.append(reference / seconds_per_call(lambda: parse(spoiled, dialect)))
     print(
         f"{label:34} {statistics.median(ratios):6.2f}x json.loads "
         f"[{min(ratios):.2f}, {max(ratios):.2f}];  with one foreign token "
@@ -112,6 +112,16 @@ def main() -> None:
         against_json(f"{count} boxes", text, spoiled)
     text = clean_text(30, polygons=True)
     against_json("30 polygons of 8 points", text, text.replace("<|coord_", "第九, <|coord_", 1))
+    # Texts that are clean but not on the fast path.
+    text = clean_text(30, polygons=False)
+    escaped = text.replace('"desc": "', '"desc": "\\"', 1)
+    against_json(
+        "30 boxes, one escaped quote", escaped, escaped.replace("<|coord_", "85, <|coord_", 1)
+    )
+    records = [(o.desc or "", "bbox_2d", list(o.values or ())) for o in parse(text).objects]
+    older = render_text(records, DIALECTS["object-map-bare"])
+    spoiled = older.replace("<|coord_", "第九, <|coord_", 1)
+    against_json("30 boxes, older map dialect", older, spoiled, "object-map-bare")
     print("\ngrowth on hostile text")
     for label, make in HOSTILE.items():
         growth(label, make)
