@@ -18,7 +18,7 @@ QUOTED = re.findall(r'--gate "([^"]+)"', PAGE)
 def test_every_gate_of_the_page_is_read(text):
     """Examples are valid: known keys, and signs that bound the bad direction."""
     gate = parse_gate(text)
-    if not "*" in gate.key:
+    if "*" not in gate.key:
         assert describe(gate.key) is not None
         if isinstance(gate.condition, Change):
             bad_direction(gate.key, gate.condition, text)
