@@ -73,6 +73,8 @@ class Rollout:
     `text` is verbatim, without the one final end token. `token_logprobs` are natural logs taken
     before any logits processor, one per entry of `token_ids` (the end token included).
     `scores` holds one confidence per *found* record, for outputs that come with their own.
+    `guard` says what the loop guard saw: kind, onset, tokens_saved and more. `slots` is telemetry
+    on its way to slots.parquet; it stands in no line.
     """
 
     id: str
@@ -91,6 +93,35 @@ class Rollout:
     guard: dict[str, Any] | None = None
     sample_index: int = 0
     scores: list[float] | None = None
+    slots: list[SlotReading] | None = None
+
+
+class SlotReading(NamedTuple):
+    """What the model's own distribution was at one coordinate slot, before any mask.
+
+    A slot is a place in a geometry list where a coordinate is expected: `token` is the index of
+    the token that was written there, `record` the found record, `slot` the position in its list
+    (all 0-based), `kind` the geometry. `written_bin` is None where no coordinate token was written.
+    `coord_mass` is the probability of the coordinate vocabulary as a whole; where an engine only
+    knows its top tokens, the true mass lies between `coord_mass` and `coord_mass + mass_bound`.
+    `top_bin` is the most probable bin, `entropy` (nats) that of the bins among themselves,
+    `other_*` the most probable token outside the coordinate vocabulary. None: not known.
+    """
+
+    token: int
+    record: int
+    slot: int
+    kind: GeometryKind
+    written_id: int
+    written_bin: int | None
+    coord_mass: float | None
+    mass_bound: float
+    top_bin: int | None
+    top_prob: float | None
+    entropy: float | None
+    other_id: int | None
+    other_text: str | None
+    other_prob: float | None
 
 
 class FoundRecord(NamedTuple):
@@ -173,4 +204,5 @@ __all__ = [
     "ParsedRollout",
     "Rollout",
     "Sample",
+    "SlotReading",
 ]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from coordeval.decoding.settings import ConstraintSettings, GuardSettings
 from coordeval.errors import ConfigError
 from coordeval.records import Rollout
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from coordeval.coords import CoordVocabulary
     from coordeval.records import Sample
 
+DEFAULT_SAMPLE_TEMPERATURE = 0.7
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
@@ -28,8 +31,9 @@ class DecodeSettings:
 
     `top_p` 1 and `top_k` 0 switch those filters off. `repetition_penalty` counts the prompt's
     tokens as well as the written ones, as is usual elsewhere. `samples` rollouts are made of each
-    image. Raises ConfigError for values out of range and for several samples under greedy
-    decoding, which would all be the same.
+    image: the first, the headline, at `temperature`; the others at `sample_temperature` (by
+    default `temperature`, or 0.7 where that is greedy). `constraint`, `guard` and `telemetry` say
+    what control and record stand beside the choice. Raises ConfigError for values out of range.
     """
 
     max_new_tokens: int
@@ -39,6 +43,10 @@ class DecodeSettings:
     repetition_penalty: float = 1.0
     seed: int = 0
     samples: int = 1
+    sample_temperature: float | None = None
+    constraint: ConstraintSettings = field(default_factory=ConstraintSettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    telemetry: bool = False
 
     def __post_init__(self) -> None:
         checks = (
@@ -55,20 +63,46 @@ class DecodeSettings:
         for holds, message in checks:
             if not holds:
                 raise ConfigError(message)
-        if self.samples > 1 and self.greedy:
-            raise ConfigError(
-                f"samples {self.samples} under greedy decoding are all the same: "
-                "set a temperature above 0, or samples to 1"
-            )
+        given = self.sample_temperature
+        if given is not None and not (math.isfinite(given) and given > 0):
+            raise ConfigError("sample-temperature must be above 0")
 
     @property
     def greedy(self) -> bool:
         """True where the most probable token is always taken."""
         return self.temperature == 0.0
 
+    def temperature_of(self, sample_index: int) -> float:
+        """Temperature of one of an image's rollouts; 0 is greedy."""
+        if sample_index == 0:
+            return self.temperature
+        if self.sample_temperature is not None:
+            return self.sample_temperature
+        return DEFAULT_SAMPLE_TEMPERATURE if self.greedy else self.temperature
+
     def to_json(self) -> dict[str, Any]:
-        """All fields as plain data, as run.json stores them."""
-        return asdict(self)
+        """The settings as run.json stores them: control only where some is asked for."""
+        raw: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                "max_new_tokens",
+                "temperature",
+                "top_p",
+                "top_k",
+                "repetition_penalty",
+                "seed",
+                "samples",
+            )
+        }
+        if self.samples > 1 and self.temperature_of(1) != self.temperature:
+            raw["sample_temperature"] = self.temperature_of(1)
+        if self.constraint.mode != "none":
+            raw["constraint"] = self.constraint.to_json()
+        if self.guard.mode != "off":
+            raw["guard"] = self.guard.to_json()
+        if self.telemetry:
+            raw["telemetry"] = True
+        return raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Control of generation: the grammar, the coordinate masks and the loop guard."""
