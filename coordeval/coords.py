@@ -188,7 +188,7 @@ class CoordVocabulary:
             shown = ", ".join(split[:3]) or "their concatenation"
             raise CheckpointError(
                 f"the tokenizer does not encode coordinate tokens as single tokens ({shown}); "
-                "re-add them as special tokens with: coordeval vocab expand BASE OUT"
+                "re-add them with: coordeval vocab expand BASE OUT"
             )
         return cls(token_ids=ids)
 

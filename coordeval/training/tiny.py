@@ -46,6 +46,7 @@ class TinyConfig:
     heads: int = 4
     head_dim: int = 32
     feed_forward: int = 384
+    tied: bool = True
     rope_theta: float = 10_000.0
     init_std: float = 0.05
     vision_depth: int = 2
@@ -57,11 +58,11 @@ class TinyConfig:
     vision: TinyVision = field(default_factory=TinyVision)
 
 
-def tiny_tokenizer(class_names: Sequence[str] = ()) -> Any:
+def tiny_tokenizer(class_names: Sequence[str] = (), *, coordinates: bool = True) -> Any:
     """The tiny tokenizer with the words of the default prompt and of these class names."""
     prompt = default_prompt(dialect=dialect_named("coordjson"))
     names = [text for name in class_names for text in (name, f'"{name}"', f" {name}")]
-    return build_tiny_tokenizer([prompt.user, *names])
+    return build_tiny_tokenizer([prompt.user, *names], coordinates=coordinates)
 
 
 def build_model(config: TinyConfig, tokenizer: Any, *, seed: int) -> Any:
@@ -109,7 +110,7 @@ def _model_config(config: TinyConfig, tokenizer: Any) -> Any:
         },
         "eos_token_id": token_id(END_OF_TURN),
         "pad_token_id": token_id(PADDING),
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tied,
     }
     vision = {
         "depth": config.vision_depth,
@@ -131,7 +132,7 @@ def _model_config(config: TinyConfig, tokenizer: Any) -> Any:
         video_token_id=token_id(VIDEO_PLACEHOLDER),
         vision_start_token_id=token_id(VISION_START),
         vision_end_token_id=token_id(VISION_END),
-        tie_word_embeddings=True,
+        tie_word_embeddings=config.tied,
     )
 
 
@@ -185,6 +186,7 @@ def write_random_checkpoint(
     seed: int = 0,
     class_names: Sequence[str] = ("red circle", "blue square"),
     config: TinyConfig | None = None,
+    coordinates: bool = True,
 ) -> Path:
     """Write an untrained checkpoint in about a second, for tests of engines and loaders.
 
@@ -192,7 +194,7 @@ def write_random_checkpoint(
     that depends on the image.
     """
     config = config or TinyConfig(init_std=0.2, coord_features=False)
-    tokenizer = tiny_tokenizer(class_names)
+    tokenizer = tiny_tokenizer(class_names, coordinates=coordinates)
     model = build_model(config, tokenizer, seed=seed)
     return save_checkpoint(model, tokenizer, config.vision, out_dir)
 

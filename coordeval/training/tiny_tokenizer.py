@@ -97,11 +97,14 @@ def _bpe_model(texts: Sequence[str], max_vocab: int) -> tuple[dict[str, int], li
     return model["vocab"], [tuple(merge) for merge in model["merges"]]
 
 
-def build_tiny_tokenizer(texts: Sequence[str] = (), *, max_vocab: int = 900) -> Any:
+def build_tiny_tokenizer(
+    texts: Sequence[str] = (), *, max_vocab: int = 900, coordinates: bool = True
+) -> Any:
     """A `Qwen2Tokenizer` whose words come from `texts` (prompts, class names) and from JSON.
 
     At most `max_vocab` ordinary tokens (256 of them bytes), then 14 special and 1000 coordinate
-    tokens. Ends turns with `<|im_end|>`, pads on the left with `<|endoftext|>`. Deterministic.
+    tokens (none without `coordinates`: the state before a vocabulary is expanded). Ends turns with
+    `<|im_end|>`, pads on the left with `<|endoftext|>`. Deterministic.
     """
     from tokenizers import AddedToken
     from transformers import Qwen2Tokenizer
@@ -117,7 +120,9 @@ def build_tiny_tokenizer(texts: Sequence[str] = (), *, max_vocab: int = 900) -> 
         model_max_length=4096,
         padding_side="left",
     )
-    added = [*SPECIAL_TOKENS, *(coord_token(k) for k in range(NUM_BINS))]
+    added = list(SPECIAL_TOKENS)
+    if coordinates:
+        added += [coord_token(k) for k in range(NUM_BINS)]
     tokenizer.add_tokens([AddedToken(text, special=True, normalized=False) for text in added])
     return tokenizer
 
