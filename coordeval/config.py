@@ -29,6 +29,12 @@ _DECODE_KEYS = (
     "dtype",
     "device",
     "limit",
+    "engine",
+    "sample_temperature",
+    "constrain",
+    "classes",
+    "loop_guard",
+    "telemetry",
 )
 
 

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordeval.cli.rollout import (
-    DataOption,
-    ImageRootOption,
-    MaxNewTokensOption,
-    PromptOption,
-    resolve_options,
-    roll_out_and_show,
-)
+from coordeval.cli import rollout_options as opt
+from coordeval.cli.rollout import resolve_options, roll_out_and_show
 from coordeval.cli.score import (
     DialectOption,
     FieldOrderOption,
@@ -79,13 +73,13 @@ def compare(  # noqa: PLR0917 - one parameter per option
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
-    data: DataOption = None,
-    image_root: ImageRootOption = None,
-    prompt: PromptOption = None,
+    data: opt.Data = None,
+    image_root: opt.ImageRoot = None,
+    prompt: opt.PromptName = None,
     limit: Annotated[
         int | None, typer.Option(help="Checkpoints: only the first N samples.")
     ] = None,
-    max_new_tokens: MaxNewTokensOption = None,
+    max_new_tokens: opt.MaxNewTokens = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Checkpoints: images at once.  [default: 8]")
     ] = None,
@@ -195,7 +189,6 @@ def _roll_out(checkpoint: str, given: dict[str, Any], like: Run | None, *, near:
         values,
         checkpoint=checkpoint,
         out=None,
-        engine="hf",
         attention="auto",
         adapter=None,
         ids=None,
@@ -213,6 +206,8 @@ def _roll_out(checkpoint: str, given: dict[str, Any], like: Run | None, *, near:
 
 def settings_of(run: Run) -> dict[str, Any]:
     """What a run was made with, as options of a rollout; what cannot be given again is left out."""
+    from coordeval.decoding.settings import ConstraintSettings, GuardSettings
+
     meta = run.meta
     out: dict[str, Any] = {}
     decode = meta.get("decode")
@@ -225,8 +220,14 @@ def settings_of(run: Run) -> dict[str, Any]:
             "repetition_penalty",
             "seed",
             "samples",
+            "sample_temperature",
+            "telemetry",
         )
         out |= {name: decode[name] for name in names if decode.get(name) is not None}
+        if decode.get("constraint"):
+            out["constraint"] = ConstraintSettings.from_json(decode["constraint"])
+        if decode.get("guard"):
+            out["guard"] = GuardSettings.from_json(decode["guard"])
     dialect = meta.get("dialect")
     if isinstance(dialect, dict):
         out["dialect"], out["field_order"] = dialect.get("name"), dialect.get("field_order")
@@ -241,8 +242,11 @@ def settings_of(run: Run) -> dict[str, Any]:
     if isinstance(selection, dict) and selection.get("limit") is not None:
         out["limit"] = selection["limit"]
     engine = meta.get("engine")
-    if isinstance(engine, dict) and engine.get("dtype") is not None:
-        out["dtype"] = engine["dtype"]
+    if isinstance(engine, dict):
+        if engine.get("dtype") is not None:
+            out["dtype"] = engine["dtype"]
+        if engine.get("name") in {"hf", "vllm"}:
+            out["engine"] = engine["name"]
     return {key: value for key, value in out.items() if value is not None}
 
 

@@ -86,6 +86,7 @@ def _decode(folder: Path, out: Path) -> list[Path]:
             data=folder / "scenes" / "heldout.jsonl",
             runs_dir=out,
             out=out / name,
+            engine="hf",
             batch_size=32,
         )
         runs.append(roll_out_and_show(options).path)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from coordeval.cli import rollout_options as opt
 
 if TYPE_CHECKING:
     from coordeval.config import Defaults
@@ -16,131 +18,87 @@ if TYPE_CHECKING:
     from coordeval.engines.runner import Outcome
 
 
-class EngineName(StrEnum):
-    """What makes the text."""
-
-    hf = "hf"
-    replay = "replay"
-
-
-class FieldOrderName(StrEnum):
-    """Which field of a record is written first."""
-
-    desc_first = "desc_first"
-    geometry_first = "geometry_first"
-
-
-class DtypeName(StrEnum):
-    """Number format of weights and activations."""
-
-    auto = "auto"
-    bf16 = "bf16"
-    fp32 = "fp32"
-
-
-class AttentionName(StrEnum):
-    """Implementation of attention."""
-
-    auto = "auto"
-    sdpa = "sdpa"
-    eager = "eager"
-    flash_attention_2 = "flash_attention_2"
-
-
 # What [decode] of coordeval.toml may set, and of which type.
 DECODE_TYPES: dict[str, type] = {
     "batch_size": int,
+    "classes": str,
+    "constrain": str,
     "device": str,
     "dtype": str,
+    "engine": str,
     "limit": int,
+    "loop_guard": str,
     "max_new_tokens": int,
     "repetition_penalty": float,
+    "sample_temperature": float,
     "samples": int,
     "seed": int,
+    "telemetry": bool,
     "temperature": float,
     "top_k": int,
     "top_p": float,
 }
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Dataset: JSONL or COCO instances file."),
-]
-ImageRootOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder of the images.  [default: the dataset's folder]"),
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(metavar="RUN", help="Run directory.  [default: runs/<checkpoint>-<settings>]"),
-]
-PromptOption = Annotated[
-    str | None,
-    typer.Option(metavar="FILE.toml", help="Prompt file; or open, closed.  [default: open]"),
-]
-PixelsOption = Annotated[
-    str | None,
-    typer.Option(metavar="none|MIN:MAX", help="Pixel limits.  [default: the checkpoint's]"),
-]
-IdsOption = Annotated[
-    str | None, typer.Option(metavar="FILE|a,b,c", help="Only these ids (a file: one per line).")
-]
-ShardOption = Annotated[
-    str | None, typer.Option(metavar="i/n", help="Every n-th sample; join with coordeval merge.")
-]
-MaxNewTokensOption = Annotated[
-    int | None,
-    typer.Option(help="Token limit.  [default: 1.5 x the longest ground truth, at least 256]"),
-]
-
 
 def rollout(  # noqa: PLR0917 - one parameter per option
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint folder or hub id.")],
-    data: DataOption = None,
-    image_root: ImageRootOption = None,
-    out: OutOption = None,
-    engine: Annotated[EngineName, typer.Option(help="What decodes.")] = EngineName.hf,
-    prompt: PromptOption = None,
-    pixels: PixelsOption = None,
-    dialect: Annotated[
-        str | None, typer.Option(help="How objects are written.  [default: coordjson]")
-    ] = None,
-    field_order: Annotated[
-        FieldOrderName | None, typer.Option(help="Order of fields that is asked for.")
-    ] = None,
-    frame: Annotated[
-        str | None, typer.Option(help="What a bin means.  [default: coordexp]")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images at once.  [default: 8]")] = None,
-    dtype: Annotated[
-        DtypeName | None, typer.Option(help="auto: bf16 on CUDA, fp32 on the CPU.  [default: auto]")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to run.  [default: auto]")
-    ] = None,
-    attn: Annotated[AttentionName, typer.Option(help="Attention.")] = AttentionName.auto,
-    adapter: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="PEFT adapter on top of the checkpoint.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N samples.")] = None,
-    ids: IdsOption = None,
-    shard: ShardOption = None,
-    samples: Annotated[int | None, typer.Option(help="Rollouts per image.  [default: 1]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of sampling.  [default: 0]")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy.  [default: 0]")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Nucleus mass.  [default: 1]")] = None,
-    top_k: Annotated[int | None, typer.Option(help="0: off.  [default: 0]")] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="1: off.  [default: 1]")] = None,
-    max_new_tokens: MaxNewTokensOption = None,
-    max_errors: Annotated[int, typer.Option(min=0, help="Error lines that are accepted.")] = 0,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Redo error lines.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that the checkpoint brings.")
-    ] = False,
-    no_score: Annotated[bool, typer.Option("--no-score", help="Only roll out.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    checkpoint: opt.Checkpoint,
+    out: opt.Out = None,
+    data: opt.Data = None,
+    image_root: opt.ImageRoot = None,
+    prompt: opt.PromptName = None,
+    pixels: opt.Pixels = None,
+    dialect: opt.DialectName = None,
+    field_order: opt.FieldOrder = None,
+    frame: opt.FrameName = None,
+    limit: opt.Limit = None,
+    ids: opt.Ids = None,
+    shard: opt.Shard = None,
+    temperature: opt.Temperature = None,
+    top_p: opt.TopP = None,
+    top_k: opt.TopK = None,
+    repetition_penalty: opt.RepetitionPenalty = None,
+    max_new_tokens: opt.MaxNewTokens = None,
+    samples: opt.Samples = None,
+    sample_temperature: opt.SampleTemperature = None,
+    seed: opt.Seed = None,
+    constrain: opt.Constrain = None,
+    classes: opt.Classes = None,
+    geometry: opt.Geometry = None,
+    max_objects: opt.MaxObjects = None,
+    max_points: opt.MaxPoints = None,
+    separators: opt.Separators = None,
+    ordered: opt.Ordered = None,
+    sorted_objects: opt.SortedObjects = False,
+    loop_guard: opt.LoopGuard = None,
+    guard_exact: opt.GuardExact = None,
+    guard_block: opt.GuardBlock = None,
+    guard_near: opt.GuardNear = None,
+    guard_near_iou: opt.GuardNearIou = None,
+    guard_cycle: opt.GuardCycle = None,
+    telemetry: opt.Telemetry = None,
+    engine: opt.Engine = None,
+    adapter: opt.Adapter = None,
+    batch_size: opt.BatchSize = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    attn: opt.Attention = opt.AttentionName.auto,
+    tensor_parallel: opt.TensorParallel = 1,
+    data_parallel: opt.DataParallel = 1,
+    gpu_memory_utilization: opt.GpuMemory = None,
+    max_model_len: opt.MaxModelLen = None,
+    engine_arg: opt.EngineArg = None,
+    server_url: opt.ServerUrl = None,
+    server_model: opt.ServerModel = None,
+    concurrency: opt.Concurrency = 16,
+    timeout: opt.Timeout = 300.0,
+    retries: opt.Retries = 4,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    max_errors: opt.MaxErrors = 0,
+    retry_errors: opt.RetryErrors = False,
+    no_score: opt.NoScore = False,
+    json_output: opt.JsonOutput = False,
 ) -> None:
-    """Let a checkpoint write freely for every image, into a run directory; then score it.
+    """Let a checkpoint write for every image, into a run directory; then score it.
 
     The same command again goes on where it stopped. Exit code 0: every id has a line and errors
     are at most --max-errors; else 3.
@@ -148,41 +106,59 @@ def rollout(  # noqa: PLR0917 - one parameter per option
     from coordeval.config import load_defaults
 
     defaults = load_defaults(Path.cwd(), near=Path(checkpoint))
-    given = {
-        "batch_size": batch_size,
-        "device": device,
-        "dtype": None if dtype is None else dtype.value,
-        "limit": limit,
-        "max_new_tokens": max_new_tokens,
-        "repetition_penalty": repetition_penalty,
-        "samples": samples,
-        "seed": seed,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "dialect": dialect,
-        "field_order": None if field_order is None else field_order.value,
-        "frame": frame,
-        "pixels": pixels,
-        "prompt": prompt,
-        "data": data,
-        "image_root": image_root,
-    }
+    asked = locals()
+    given = {name: asked[name] for name in _GIVEN}
     options = resolve_options(
         defaults,
         given,
         checkpoint=checkpoint,
         out=out,
-        engine=engine.value,
         attention=attn.value,
         adapter=adapter,
         ids=ids,
         shard=shard,
+        tensor_parallel=tensor_parallel,
+        data_parallel=data_parallel,
+        gpu_memory_utilization=gpu_memory_utilization,
+        max_model_len=max_model_len,
+        engine_args=_engine_args(engine_arg or []),
+        server_url=server_url,
+        server_model=server_model,
+        concurrency=concurrency,
+        timeout_s=timeout,
+        retries=retries,
         retry_errors=retry_errors,
         trust_remote_code=trust_remote_code,
     )
     outcome = roll_out_and_show(options)
     _finish(outcome, max_errors=max_errors, score=not no_score, json_output=json_output)
+
+
+# Options that coordeval.toml may set too, or that go into the settings of control.
+_CONTROL = (
+    "geometry",
+    "max_objects",
+    "max_points",
+    "separators",
+    "ordered",
+    "sorted_objects",
+    "guard_exact",
+    "guard_block",
+    "guard_near",
+    "guard_near_iou",
+    "guard_cycle",
+)
+_GIVEN = (
+    *DECODE_TYPES,
+    *_CONTROL,
+    "dialect",
+    "field_order",
+    "frame",
+    "pixels",
+    "prompt",
+    "data",
+    "image_root",
+)
 
 
 def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> RolloutOptions:
@@ -205,15 +181,73 @@ def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> 
     }
     if given.get("data") is not None:
         values["image_root"] = None  # the root in the file belongs to the data in the file
-    values |= {key: value for key, value in given.items() if value is not None}
+    values |= {key: plain(value) for key, value in given.items() if value is not None}
     if values["data"] is None:
         raise ConfigError(
             "no data: give --data FILE, or write a coordeval.toml in this folder or a parent "
             'with the line: data = "dataset.jsonl"'
         )
     known = {key: value for key, value in values.items() if value is not None}
+    known |= _control_settings(known)
     runs_dir = Path("runs") if defaults.runs_dir is None else defaults.runs_dir
     return RolloutOptions(runs_dir=runs_dir, **known, **fixed)
+
+
+def plain(value: Any) -> Any:
+    """An option's value without its enumeration."""
+    return value.value if isinstance(value, Enum) else value
+
+
+def _control_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of control out of `values`, and put them together as settings.
+
+    Settings that stand there already (`constraint`, `guard`: those of a run) are changed by them.
+    """
+    from dataclasses import replace
+
+    from coordeval.decoding.settings import ConstraintSettings, GuardSettings
+
+    constraint: dict[str, Any] = {}
+    if "constrain" in values:
+        constraint["mode"] = values.pop("constrain")
+    if "geometry" in values:
+        kinds = (kind.strip() for kind in values.pop("geometry").split(","))
+        constraint["geometries"] = tuple(kind for kind in kinds if kind)
+    for name in ("max_objects", "max_points", "separators", "ordered", "sorted_objects"):
+        if values.get(name) is not None:
+            constraint[name] = values[name]
+        values.pop(name, None)
+    guard: dict[str, Any] = {}
+    if "loop_guard" in values:
+        guard["mode"] = values.pop("loop_guard")
+    for option, name in _GUARD_FIELDS.items():
+        if option in values:
+            guard[name] = values.pop(option)
+    return {
+        "constraint": replace(values.get("constraint", ConstraintSettings()), **constraint),
+        "guard": replace(values.get("guard", GuardSettings()), **guard),
+    }
+
+
+_GUARD_FIELDS = {
+    "guard_exact": "exact_repeats",
+    "guard_block": "block_repeats",
+    "guard_near": "near_repeats",
+    "guard_near_iou": "near_iou",
+    "guard_cycle": "cycle_repeats",
+}
+
+
+def _engine_args(pairs: list[str]) -> dict[str, str]:
+    from coordeval.errors import ConfigError
+
+    out: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--engine-arg {pair!r}: write KEY=VALUE")
+        out[key.strip().replace("-", "_")] = value
+    return out
 
 
 def _decode_defaults(defaults: Defaults) -> dict[str, Any]:
@@ -223,7 +257,7 @@ def _decode_defaults(defaults: Defaults) -> dict[str, Any]:
     for key, value in defaults.decode.items():
         wanted = DECODE_TYPES[key]
         accepted = (int, float) if wanted is float else wanted
-        if not isinstance(value, accepted) or isinstance(value, bool):
+        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
             raise ConfigError(f"{defaults.source}: [decode] {key} must be {wanted.__name__}")
         values[key] = wanted(value)
     return values

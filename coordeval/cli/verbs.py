@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from coordeval.cli.grouped import GroupedCommand
+
 
 class Verb(NamedTuple):
     """Where a verb lives, and its line in the list of commands."""
@@ -31,8 +33,10 @@ VERBS: dict[str, Verb] = {
     "dynamics": Verb("dynamics", "dynamics", "Read training logs: endings, turning points."),
     "import": Verb("import_run", "import_run", "Turn other tools' dumps into a run."),
     "export": Verb("export", "export", "Hand a run on to COCO, FiftyOne, Label Studio, tables."),
+    "probe": Verb("probe", "probe", "Teacher-forced: how sure a checkpoint is of each coordinate."),
     "merge": Verb("merge", "merge", "Join the shards of one rollout."),
     "data": Verb("data", "app", "Convert, validate and describe datasets."),
+    "vocab": Verb("vocab", "app", "Add the coordinate tokens to a checkpoint."),
 }
 
 
@@ -59,7 +63,7 @@ class VerbGroup(TyperGroup):
         single = typer.Typer(
             add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
         )
-        single.command(cmd_name)(target)
+        single.command(cmd_name, cls=GroupedCommand)(target)
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import CoordVocabulary, frame_named
+from coordeval.data.class_list import read_class_list
 from coordeval.data.dataset import image_root_hint, open_dataset
 from coordeval.data.prompts import default_prompt, load_prompt, parse_pixels
 from coordeval.data.token_budget import MINIMUM_TOKENS, default_max_new_tokens
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from coordeval.data.dataset import Dataset
     from coordeval.data.prompts import Prompt
     from coordeval.engines.base import Engine
-    from coordeval.engines.opening import Source
     from coordeval.engines.options import RolloutOptions
     from coordeval.engines.progress import Progress
     from coordeval.engines.runner import Outcome
+    from coordeval.engines.source import Source
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Sample
 
@@ -54,6 +55,8 @@ def rollout_checkpoint(
     options.decode_settings(limit)
     dataset = open_dataset(options.data, image_root=options.image_root, frame=frame)
     prompt = choose_prompt(options.prompt, dialect, dataset)
+    class_names = choose_classes(options.classes, dataset)
+    options.decode_settings(limit, class_names=class_names)
     samples = list(dataset)
     chosen = selection.apply(samples)
     if not chosen:
@@ -62,8 +65,12 @@ def rollout_checkpoint(
     if source.tokenizer is not None:
         _require_images(chosen, dataset)
     needed = _needed_tokens(source, samples, dialect, frame)
-    decode = options.decode_settings(_token_limit(options.max_new_tokens, needed, notify))
-    engine = source.start(prompt=prompt, pixels=pixels, decode=decode, notify=notify)
+    decode = options.decode_settings(
+        _token_limit(options.max_new_tokens, needed, notify), class_names=class_names
+    )
+    engine = source.start(
+        prompt=prompt, pixels=pixels, decode=decode, dialect=dialect, notify=notify
+    )
     try:
         identity = run_identity(
             checkpoint=source.checkpoint,
@@ -139,6 +146,20 @@ def choose_prompt(name: str | None, dialect: Dialect, dataset: Dataset) -> Promp
     return load_prompt(path, class_names=names)
 
 
+def choose_classes(name: str | None, dataset: Dataset) -> tuple[str, ...] | None:
+    """The closed class list that `--classes` names: None, `dataset`, or a file of names."""
+    if name is None:
+        return None
+    if name == "dataset":
+        if not dataset.categories:
+            raise ConfigError(
+                "--classes dataset: the data has no class list (COCO files have one); "
+                "give a file with one name per line"
+            )
+        return tuple(dict.fromkeys(item.name for item in dataset.categories))
+    return read_class_list(Path(name))
+
+
 def _token_limit(given: int | None, needed: int | None, notify: Callable[[str], None]) -> int:
     if given is None:
         return MINIMUM_TOKENS if needed is None else default_max_new_tokens(needed)
@@ -164,4 +185,4 @@ def _require_images(samples: Sequence[Sample], dataset: Dataset) -> None:
     )
 
 
-__all__ = ["choose_prompt", "rollout_checkpoint"]
+__all__ = ["choose_classes", "choose_prompt", "rollout_checkpoint"]

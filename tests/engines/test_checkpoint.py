@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from coordeval.engines import opening
+from coordeval.engines import hf_source
 from coordeval.engines.checkpoint import checkpoint_hash, resolve_checkpoint
 from coordeval.errors import CheckpointError, MissingExtraError
 
@@ -144,4 +144,4 @@ def test_a_missing_extra_is_one_line_with_the_command(monkeypatch):
         importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
     )
     with pytest.raises(MissingExtraError, match=r"pip install 'coordeval\[hf\]'"):
-        opening._require("torch", "transformers")
+        hf_source._require("torch", "transformers")
