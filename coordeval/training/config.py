@@ -1,0 +1,242 @@
+"""What a Stage-1 training is asked to do, as plain values; defaults as `coordeval train` states.
+
+Arguments of Hugging Face's Trainer are not mirrored: they stand under `trainer` and are handed on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from coordeval.coords import DEFAULT_FRAME
+from coordeval.errors import ConfigError
+from coordeval.parsers.dialects import DEFAULT_DIALECT
+
+Preset = Literal["pure_ce", "soft", "mixed"]
+HardCeOver = Literal["vocabulary", "coordinates"]
+BoxDecode = Literal["expectation", "argmax", "straight_through"]
+OverLength = Literal["refuse", "drop"]
+TuneWhat = Literal["full", "coord_rows", "lora", "dora"]
+EvalEngine = Literal["hf", "vllm", "process"]
+
+PRESETS: dict[str, dict[str, float]] = {
+    "pure_ce": {"hard_ce": 1.0, "soft_ce": 0.0, "w1": 0.0, "gate": 0.0},
+    "soft": {"hard_ce": 0.0, "soft_ce": 1.0, "w1": 1.0, "gate": 1.0},
+    "mixed": {"hard_ce": 1.0, "soft_ce": 1.0, "w1": 1.0, "gate": 1.0},
+}
+
+
+def _choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(known)}")
+
+
+def _not_negative(name: str, *values: float) -> None:
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        raise ConfigError(f"{name} must be finite and not negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Training and evaluation data, and how answers are written.
+
+    `order` `random` shuffles the objects anew for every epoch and sample, seeded. Samples longer
+    than `max_length` tokens (prompt, image and answer) stop the training (`refuse`) or are left
+    out and counted (`drop`); none is ever cut. `packing` puts several short samples into one row.
+    """
+
+    train: str
+    eval: str | None = None
+    image_root: str | None = None
+    eval_image_root: str | None = None
+    limit: int | None = None
+    eval_limit: int | None = None
+    dialect: str = DEFAULT_DIALECT
+    field_order: Literal["desc_first", "geometry_first"] = "desc_first"
+    order: Literal["sorted", "random", "as_is"] = "sorted"
+    frame: str = DEFAULT_FRAME
+    prompt: str | None = None
+    pixels: str | None = None
+    max_length: int = 4096
+    over_length: OverLength = "refuse"
+    packing: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("data.field_order", self.field_order, ("desc_first", "geometry_first"))
+        _choice("data.order", self.order, ("sorted", "random", "as_is"))
+        _choice("data.over_length", self.over_length, ("refuse", "drop"))
+        if self.max_length < 1:
+            raise ConfigError("data.max_length must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxLossConfig:
+    """Box losses on groups of four coordinate slots; a weight of 0 leaves a term out."""
+
+    smooth_l1: float = 0.0
+    ciou: float = 0.0
+    giou: float = 0.0
+    decode: BoxDecode = "expectation"
+    temperature: float = 1.0
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _choice("objective.box.decode", self.decode, ("expectation", "argmax", "straight_through"))
+        _not_negative("objective.box weights", self.smooth_l1, self.ciou, self.giou)
+        if not self.temperature > 0 or not self.beta > 0:
+            raise ConfigError("objective.box.temperature and beta must be above 0")
+
+    @property
+    def active(self) -> bool:
+        """True where any box term has a weight."""
+        return bool(self.smooth_l1 or self.ciou or self.giou)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """The terms' weights; None takes the preset's. `text_ce` is always on text tokens alone.
+
+    `hard_ce_over` says over which tokens the hard cross-entropy of coordinates is normalised;
+    `sigma` and `truncate` (bins) shape the soft target, `temperature` divides the logits of soft
+    CE, W1 and the gates. The diagnostics never follow these: they are always taken at T = 1,
+    sigma 2, truncation 16.
+    """
+
+    preset: Preset = "mixed"
+    text_ce: float = 1.0
+    hard_ce: float | None = None
+    soft_ce: float | None = None
+    w1: float | None = None
+    gate: float | None = None
+    text_gate: float = 0.0
+    hard_ce_over: HardCeOver = "vocabulary"
+    sigma: float = 2.0
+    truncate: int | None = 16
+    temperature: float = 1.0
+    box: BoxLossConfig = field(default_factory=BoxLossConfig)
+
+    def __post_init__(self) -> None:
+        _choice("objective.preset", self.preset, tuple(PRESETS))
+        _choice("objective.hard_ce_over", self.hard_ce_over, ("vocabulary", "coordinates"))
+        _not_negative("objective weights", *self.weights().values())
+        _not_negative("objective.sigma", self.sigma)
+        if not self.temperature > 0:
+            raise ConfigError("objective.temperature must be above 0")
+        if not any(self.weights().values()):
+            raise ConfigError("objective: no term has a weight")
+
+    def weights(self) -> dict[str, float]:
+        """The weight of every term by name, box terms included, the preset filled in."""
+        out = {"text_ce": self.text_ce}
+        for name, value in PRESETS[self.preset].items():
+            own = getattr(self, name)
+            out[name] = value if own is None else own
+        out["text_gate"] = self.text_gate
+        box = self.box
+        return out | {"smooth_l1": box.smooth_l1, "ciou": box.ciou, "giou": box.giou}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneConfig:
+    """Which parameters learn, and how fast.
+
+    `coord_rows` trains nothing but the rows of the coordinate tokens in embedding and head.
+    Learning rates left out are `trainer.learning_rate`; `muon` uses torch's Muon with `muon_lr`
+    for the hidden matrices, AdamW for the rest. `lora_*` are for `lora` and `dora`.
+    """
+
+    what: TuneWhat = "full"
+    vision_lr: float | None = None
+    aligner_lr: float | None = None
+    language_lr: float | None = None
+    coord_rows_lr: float | None = None
+    muon: bool = False
+    muon_lr: float = 0.02
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.0
+    lora_targets: str = "all-linear"
+
+    def __post_init__(self) -> None:
+        _choice("tune.what", self.what, ("full", "coord_rows", "lora", "dora"))
+        rates = (self.vision_lr, self.aligner_lr, self.language_lr, self.coord_rows_lr)
+        _not_negative("tune learning rates", self.muon_lr, *(r for r in rates if r is not None))
+        if self.lora_rank < 1:
+            raise ConfigError("tune.lora_rank must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutEvalConfig:
+    """Free decoding while training: every `every` steps (0: never), at the start, at the end.
+
+    `data` None takes the evaluation data. `engine` is `hf` (this process), `vllm` (an engine
+    beside it that gets the current weights) or `process` (a checkpoint handed to another process).
+    `decode` holds options of `coordeval rollout` by their names (`max_new_tokens`, `constrain`,
+    `loop_guard`, ...). `best_metric` is any key of the catalogue: the best checkpoint is kept.
+    """
+
+    every: int = 0
+    at_start: bool = False
+    at_end: bool = True
+    data: str | None = None
+    image_root: str | None = None
+    limit: int | None = 64
+    batch_size: int = 8
+    engine: EvalEngine = "hf"
+    decode: dict[str, Any] = field(default_factory=dict)
+    best_metric: str | None = None
+    dump_samples: int = 10
+
+    def __post_init__(self) -> None:
+        _choice("rollout_eval.engine", self.engine, ("hf", "vllm", "process"))
+        if self.every < 0 or self.dump_samples < 0:
+            raise ConfigError("rollout_eval.every and dump_samples must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorConfig:
+    """What else is watched: every `gradients_every` steps each term's own gradient (0: never)."""
+
+    gradients_every: int = 0
+    gradients_max_numel: int = 200_000
+    diagnostics_every: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One training. Paths are relative to the folder of the configuration file."""
+
+    model: str
+    output_dir: str
+    data: DataConfig
+    stage: int = 1
+    adapter: str | None = None
+    seed: int = 17
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    rollout_eval: RolloutEvalConfig = field(default_factory=RolloutEvalConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.stage != 1:
+            raise ConfigError(f"stage: {self.stage} is not known; only stage 1 can be trained")
+
+
+__all__ = [
+    "PRESETS",
+    "BoxDecode",
+    "BoxLossConfig",
+    "DataConfig",
+    "EvalEngine",
+    "HardCeOver",
+    "MonitorConfig",
+    "ObjectiveConfig",
+    "OverLength",
+    "Preset",
+    "RolloutEvalConfig",
+    "TrainConfig",
+    "TuneConfig",
+    "TuneWhat",
+]

@@ -1,0 +1,170 @@
+"""A training configuration from a YAML file and `--set` changes; unknown keys are refused."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import types
+import typing
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from coordeval.errors import ConfigError
+from coordeval.jsonl import dump_line
+from coordeval.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_PATH_KEYS = (
+    ("model",),
+    ("adapter",),
+    ("output_dir",),
+    ("data", "train"),
+    ("data", "eval"),
+    ("data", "image_root"),
+    ("data", "eval_image_root"),
+    ("data", "prompt"),
+    ("rollout_eval", "data"),
+    ("rollout_eval", "image_root"),
+)
+
+
+def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Read a file and apply changes (`data.limit=100`), values in YAML; relative paths resolved.
+
+    Paths in the file are relative to its folder, those of changes to the working folder. Raises
+    ConfigError for what cannot be read, unknown keys (with the nearest known one), wrong types and
+    contradictions.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must hold keys and values, such as `model: FOLDER`")
+    _resolve_paths(raw, path.resolve().parent)
+    for change in changes:
+        _apply(raw, change)
+    return build_config(raw, where=str(path))
+
+
+def build_config(raw: Mapping[str, Any], *, where: str) -> TrainConfig:
+    """A configuration from plain values; errors as `load_config`, named by `where`."""
+    config = _build(TrainConfig, raw, where, "")
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def config_yaml(config: TrainConfig) -> str:
+    """The whole configuration with all defaults filled in, as YAML."""
+    text: str = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Hex sha256 of all that decides the course of a training: everything but `output_dir`."""
+    raw = asdict(config)
+    raw.pop("output_dir")
+    return hashlib.sha256(dump_line(raw)).hexdigest()
+
+
+def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
+    for keys in _PATH_KEYS:
+        table: Any = raw
+        for key in keys[:-1]:
+            table = table.get(key) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(table.get(keys[-1]), str):
+            table[keys[-1]] = _resolved(table[keys[-1]], folder, must_exist=keys == ("model",))
+
+
+def _resolved(value: str, folder: Path, *, must_exist: bool) -> str:
+    """An absolute path; a model that is no folder here stays as it is: it may be a hub id."""
+    path = folder / Path(value).expanduser()
+    if must_exist and not path.exists():
+        return value
+    if value in {"open", "closed"}:  # prompts by name
+        return value
+    return str(path)
+
+
+def _apply(raw: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    names = [name.strip() for name in key.split(".")]
+    if not equals or not all(names):
+        raise ConfigError(f"--set {change!r}: write key=value, such as data.limit=100")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    table = raw
+    for name in names[:-1]:
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {change!r}: {name} holds a value, not further keys")
+        table = inner
+    if isinstance(value, str) and tuple(names) in _PATH_KEYS:
+        value = _resolved(value, Path.cwd(), must_exist=names == ["model"])
+    table[names[-1]] = value
+
+
+def _build(kind: type, raw: Any, where: str, prefix: str) -> Any:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: {prefix.rstrip('.') or 'the file'} must hold keys and values")
+    known = {item.name: item for item in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {prefix}{key}; {hint}")
+    values = {}
+    for name, item in known.items():
+        if name in raw:
+            values[name] = _value(hints[name], raw[name], where, f"{prefix}{name}")
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise ConfigError(f"{where}: {prefix}{name} is missing")
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _value(hint: Any, value: Any, where: str, name: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, {} if value is None else value, where, f"{name}.")  # type: ignore[arg-type]
+    accepted = _accepted(hint)
+    if value is None and type(None) in accepted:
+        return None
+    if float in accepted and isinstance(value, int | str) and not isinstance(value, bool):
+        value = _number(value)  # YAML reads 1e-4 as text
+    if isinstance(value, bool) and bool not in accepted:
+        value = str(value).lower()
+    if not isinstance(value, tuple(accepted)):
+        wanted = " or ".join("nothing" if t is type(None) else t.__name__ for t in accepted)
+        raise ConfigError(f"{where}: {name} must be {wanted}, not {value!r}")
+    return value
+
+
+def _number(value: int | str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return str(value)
+
+
+def _accepted(hint: Any) -> list[type]:
+    """The plain types that a field's annotation stands for."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return list({type(value) for value in typing.get_args(hint)})
+    if origin in {typing.Union, types.UnionType}:
+        return [kind for part in typing.get_args(hint) for kind in _accepted(part)]
+    return [origin or hint]
+
+
+__all__ = ["build_config", "config_hash", "config_yaml", "load_config"]
