@@ -169,7 +169,8 @@ GuardNear = Annotated[
 ]
 GuardNearIou = Annotated[float | None, _control(help="IoU of a near repeat.  [default: 0.95]")]
 GuardCycle = Annotated[
-    int | None, _control(help="Copies of a cycle of tokens outside records.  [default: 8]")
+    int | None,
+    _control(help="Copies of a cycle of tokens outside records, at least 3.  [default: 8]"),
 ]
 Telemetry = Annotated[
     bool | None,

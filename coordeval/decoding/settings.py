@@ -108,9 +108,11 @@ class GuardSettings:
     def __post_init__(self) -> None:
         if self.mode not in GUARD_MODES:
             raise ConfigError(f"loop-guard must be one of {', '.join(GUARD_MODES)}")
-        for name in ("exact_repeats", "block_repeats", "near_repeats", "cycle_repeats"):
+        for name in ("exact_repeats", "block_repeats", "near_repeats"):
             if getattr(self, name) < 2:
                 raise ConfigError(f"guard {name.replace('_', '-')} must be at least 2")
+        if self.cycle_repeats < 3:
+            raise ConfigError("guard cycle-repeats must be at least 3: words come in twos")
         if self.cycle_tokens < 2:
             raise ConfigError("guard cycle-tokens must be at least 2")
         if not (math.isfinite(self.near_iou) and 0 < self.near_iou <= 1):
