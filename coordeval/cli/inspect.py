@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from coordeval.metrics.result import ScoreResult
+    from coordeval.runs import Run
 
 
-def inspect_run(
+def inspect_run(  # noqa: PLR0917 - one parameter per option
     run: RunArgument,
     image_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="One sample; without it, the worst ones.")
@@ -38,6 +39,10 @@ def inspect_run(
         typer.Option("--worse-than", metavar="RUN", help="Only samples that RUN does better."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many samples to list.")] = 20,
+    sample_index: Annotated[
+        int,
+        typer.Option("--sample-index", metavar="N", min=0, help="Which sample; 0 is the headline."),
+    ] = 0,
     full_tokens: Annotated[
         bool, typer.Option("--full-tokens", help="Write <|coord_k|> out instead of <k>.")
     ] = False,
@@ -51,20 +56,42 @@ def inspect_run(
     Examples: coordeval inspect runs/x; coordeval inspect runs/x 0017;
     coordeval inspect runs/x --reason wrong_arity --json
     """
-    from coordeval.metrics.score import score_run
-
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
-    result = score_run(opened)
+    result = _scored_sample(opened, sample_index)
     if image_id is not None:
-        _show_one(result, run, image_id, shorten=not full_tokens, json_output=json_output)
+        _show_one(
+            result,
+            run,
+            image_id,
+            sample_index=sample_index,
+            shorten=not full_tokens,
+            json_output=json_output,
+        )
         return
     table = _filtered(result, reason, issue, loops=loops)
     if other is not None:
+        from coordeval.metrics.score import score_run
         from coordeval.reports.worst import worse_than
 
         reference = open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame)
         table = worse_than(table, score_run(reference).per_image)
-    _list_worst(table, run, limit, json_output=json_output)
+    _list_worst(table, run, limit, sample_index=sample_index, json_output=json_output)
+
+
+def _scored_sample(run: Run, sample_index: int) -> ScoreResult:
+    """The run scored with another sample as its headline; ConfigError where it holds none."""
+    from coordeval.errors import ConfigError
+    from coordeval.metrics.sample_run import sample_of
+    from coordeval.metrics.score import score_run
+
+    if sample_index == 0:
+        return score_run(run)
+    result = score_run(sample_of(run, sample_index))
+    if not result.columns.images:
+        held = sorted({rollout.sample_index for rollout in run.rollouts()})
+        known = f"it holds {', '.join(map(str, held))}" if held else "it holds no rollout"
+        raise ConfigError(f"{run.path}: no sample {sample_index}; {known}")
+    return result
 
 
 def _filtered(
@@ -83,7 +110,9 @@ def _filtered(
     return table[table["loop"]] if loops else table
 
 
-def _list_worst(table: pd.DataFrame, run: Path, limit: int, *, json_output: bool) -> None:
+def _list_worst(
+    table: pd.DataFrame, run: Path, limit: int, *, sample_index: int, json_output: bool
+) -> None:
     from coordeval.jsonl import dump_line
     from coordeval.reports.console import result_console
     from coordeval.reports.worst import render_worst, worst_rows
@@ -95,11 +124,19 @@ def _list_worst(table: pd.DataFrame, run: Path, limit: int, *, json_output: bool
     console = result_console()
     console.print(render_worst(rows, total=len(table)))
     if rows:
-        console.print(f"one of them: {inspect_command(run, rows[0]['id'])}", soft_wrap=True)
+        console.print(
+            f"one of them: {inspect_command(run, rows[0]['id'], sample_index)}", soft_wrap=True
+        )
 
 
 def _show_one(
-    result: ScoreResult, run: Path, image_id: str, *, shorten: bool, json_output: bool
+    result: ScoreResult,
+    run: Path,
+    image_id: str,
+    *,
+    sample_index: int,
+    shorten: bool,
+    json_output: bool,
 ) -> None:
     import difflib
 
@@ -108,7 +145,7 @@ def _show_one(
     from coordeval.reports.console import result_console
     from coordeval.reports.inspection import inspect_image, render_inspection
 
-    inspection = inspect_image(result, image_id)
+    inspection = inspect_image(result, image_id, sample_index=sample_index)
     if inspection is None:
         ids = [entry.id for entry in result.columns.images]
         near = [i for i in ids if image_id in i][:1] or difflib.get_close_matches(image_id, ids, 1)
@@ -120,13 +157,14 @@ def _show_one(
     result_console().print(render_inspection(inspection, shorten=shorten))
 
 
-def inspect_command(run: Path, image_id: str) -> str:
+def inspect_command(run: Path, image_id: str, sample_index: int = 0) -> str:
     """The command that shows one sample, safe to print and to paste where the id is plain."""
     import shlex
 
     from coordeval.reports.printable import printable
 
-    return printable(shlex.join(["coordeval", "inspect", str(run), image_id]))
+    sample = ["--sample-index", str(sample_index)] if sample_index else []
+    return printable(shlex.join(["coordeval", "inspect", str(run), image_id, *sample]))
 
 
 __all__ = ["inspect_command", "inspect_run"]

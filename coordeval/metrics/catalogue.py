@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from coordeval.metrics.catalogue_entries import CATALOGUE, Better, MetricInfo
+from coordeval.metrics.catalogue_entries import CATALOGUE
+from coordeval.metrics.catalogue_info import Better, MetricInfo
 from coordeval.parsers.reasons import DROP_REASONS, ISSUES
 
 _PLACEHOLDERS = {

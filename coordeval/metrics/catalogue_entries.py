@@ -7,40 +7,17 @@ quantity has in other tools.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
+from coordeval.metrics.catalogue_control import CONTROL_ENTRIES
+from coordeval.metrics.catalogue_info import MetricInfo
+from coordeval.metrics.catalogue_info import count_entry as _count
+from coordeval.metrics.catalogue_info import rate_entry as _rate
+from coordeval.metrics.catalogue_probe import COORD_DIAG_ENTRIES
 from coordeval.metrics.coco_engine import COCO_KEYS
 
-Better = Literal["higher", "lower", "none"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricInfo:
-    """One metric, or one family of metrics.
-
-    `unit` is ratio, objects, samples, images, tokens, classes or records; `better` the direction
-    in which it improves; `low` and `high` the range (None: unbounded).
-    """
-
-    key: str
-    meaning: str
-    unit: str
-    better: Better
-    low: float | None = 0.0
-    high: float | None = None
-    aliases: tuple[str, ...] = ()
-
-
-def _rate(key: str, meaning: str, better: Better, *aliases: str) -> MetricInfo:
-    return MetricInfo(
-        key=key, meaning=meaning, unit="ratio", better=better, high=1.0, aliases=aliases
-    )
-
-
-def _count(key: str, meaning: str, unit: str, better: Better, *aliases: str) -> MetricInfo:
-    return MetricInfo(key=key, meaning=meaning, unit=unit, better=better, aliases=aliases)
-
+if TYPE_CHECKING:
+    from coordeval.metrics.catalogue_info import Better
 
 _SAMPLES = (
     _count("samples/total", "samples in the run (sample_index 0)", "samples", "none"),
@@ -323,7 +300,9 @@ CATALOGUE: tuple[MetricInfo, ...] = (
     *_coco_entries(),
     *_COUNTS,
     *_OUTLIERS,
+    *CONTROL_ENTRIES,
+    *COORD_DIAG_ENTRIES,
 )
 """Every metric that scoring emits, in the order of the docs page."""
 
-__all__ = ["CATALOGUE", "Better", "MetricInfo"]
+__all__ = ["CATALOGUE"]

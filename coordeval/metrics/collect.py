@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from coordeval.errors import DataError
-from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS, build_universe
+from coordeval.metrics.classes import NAME_RULES, build_universe
 from coordeval.metrics.columns import (
     Columns,
     GtColumns,
     ImageEntry,
-    PredColumns,
     RecordColumns,
 )
-from coordeval.metrics.geometry import (
-    outside_canvas,
-    polygon_area,
-    shapes_from_values,
-    whole_pixels_clamped,
-)
+from coordeval.metrics.geometry import polygon_area, whole_pixels_clamped
 from coordeval.metrics.iou import Shapes, areas
+from coordeval.metrics.other_samples import OtherSamples, has_failed
+from coordeval.metrics.pred_columns import pred_columns
 from coordeval.parsers import parse
 
 if TYPE_CHECKING:
@@ -31,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coordeval.coords import CoordFrame
+    from coordeval.metrics.columns import PredColumns
     from coordeval.metrics.protocols import Protocol
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Category, GroundTruthObject, ParsedRollout, Rollout
@@ -45,7 +42,7 @@ def collect(
     protocol: Protocol,
     progress: Callable[[int], None] | None = None,
 ) -> Columns:
-    """Read rollouts (sample_index 0 only) into columns.
+    """Read rollouts into columns: sample_index 0 is what is scored, the rest goes to `others`.
 
     Raises DataError where an (id, sample_index) stands twice, or where `scores` has another
     length than there are found records. Rollouts with an engine error keep their ground truth
@@ -55,7 +52,7 @@ def collect(
     records = RecordColumns()
     gt: list[tuple[int, tuple[GroundTruthObject, ...]]] = []
     seen: set[tuple[str, int]] = set()
-    other_samples = 0
+    others = OtherSamples(dialect)
     for rollout in rollouts:
         key = (rollout.id, rollout.sample_index)
         if key in seen:
@@ -65,7 +62,7 @@ def collect(
             )
         seen.add(key)
         if rollout.sample_index != 0:
-            other_samples += 1
+            others.add(rollout)
             continue
         entry, parsed = _read_rollout(rollout, len(images), len(records), dialect)
         if parsed is not None:
@@ -75,16 +72,23 @@ def collect(
         if progress is not None:
             progress(len(images))
     columns = _lay_out(
-        images, records, gt, dialect=dialect, frame=frame, categories=categories, protocol=protocol
+        images,
+        records,
+        gt,
+        others,
+        dialect=dialect,
+        frame=frame,
+        categories=categories,
+        protocol=protocol,
     )
-    columns.extra["other_samples"] = other_samples
+    columns.extra["other_samples"] = len(others)
     return columns
 
 
 def _read_rollout(
     rollout: Rollout, index: int, first_record: int, dialect: Dialect
 ) -> tuple[ImageEntry, ParsedRollout | None]:
-    failed = rollout.error is not None or rollout.finish_reason == "error"
+    failed = has_failed(rollout)
     parsed = None if failed else parse(rollout.text, dialect)
     issues: dict[str, int] = {}
     num_found = num_valid = 0
@@ -125,6 +129,7 @@ def _read_rollout(
         token_logprobs=None
         if failed or rollout.token_logprobs is None
         else np.asarray(rollout.token_logprobs, dtype=np.float64),
+        guard=rollout.guard if not failed and isinstance(rollout.guard, dict) else None,
     )
     return entry, parsed
 
@@ -151,6 +156,7 @@ def _lay_out(
     images: list[ImageEntry],
     records: RecordColumns,
     gt: list[tuple[int, tuple[GroundTruthObject, ...]]],
+    others: OtherSamples,
     *,
     dialect: Dialect,
     frame: CoordFrame,
@@ -171,11 +177,16 @@ def _lay_out(
     record_image = np.asarray(records.image, dtype=np.int64)
     record_valid = np.array([reason is None for reason in records.reason], dtype=bool)
     pixel_frame = None if dialect.coordinates == "pixel_int" else frame
-    pred = _pred_columns(
-        records, record_image, record_valid, sizes_wh, pixel_frame, normalise, codes
-    )
+
+    def predictions(
+        records: RecordColumns, image: NDArray[np.int64], valid: NDArray[np.bool_]
+    ) -> PredColumns:
+        pred = pred_columns(records, image, valid, sizes_wh, pixel_frame, normalise, codes)
+        if protocol.boxes == "whole_pixels_clamped":
+            pred = replace(pred, shapes=whole_pixels_clamped(pred.shapes, sizes_wh))
+        return pred
+
     if protocol.boxes == "whole_pixels_clamped":
-        pred = replace(pred, shapes=whole_pixels_clamped(pred.shapes, sizes_wh))
         shapes = whole_pixels_clamped(gt_columns.shapes, sizes_wh)
         gt_columns = replace(gt_columns, shapes=shapes, area=areas(shapes.boxes))
     return Columns(
@@ -184,10 +195,11 @@ def _lay_out(
         record_image=record_image,
         record_valid=record_valid,
         gt=gt_columns,
-        pred=pred,
+        pred=predictions(records, record_image, record_valid),
         universe=universe,
         sizes_wh=sizes_wh,
         alive=np.array([not entry.failed for entry in images], dtype=bool),
+        others=others.by_index([entry.id for entry in images], predictions),
     )
 
 
@@ -267,52 +279,6 @@ def _hull_and_area(obj: GroundTruthObject) -> tuple[tuple[float, ...], float]:
         return values, max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
     xs, ys = values[0::2], values[1::2]
     return (min(xs), min(ys), max(xs), max(ys)), polygon_area(values)
-
-
-def _pred_columns(
-    records: RecordColumns,
-    record_image: NDArray[np.int64],
-    record_valid: NDArray[np.bool_],
-    sizes_wh: NDArray[np.int64],
-    frame: CoordFrame | None,
-    normalise: dict[str, str],
-    codes: dict[str, int],
-) -> PredColumns:
-    is_line = np.array([kind == "line" for kind in records.kind], dtype=bool)
-    num_images = len(sizes_wh)
-    lines = np.bincount(record_image[record_valid & is_line], minlength=num_images)
-    rows = np.flatnonzero(record_valid & ~is_line)
-    everything = len(rows) == len(records)
-    picked = rows.tolist()
-    values = records.values if everything else [records.values[row] for row in picked]
-    kinds = records.kind if everything else [records.kind[row] for row in picked]
-    desc = records.desc if everything else [records.desc[row] for row in picked]
-    image = record_image[rows]
-    shapes = shapes_from_values(
-        image,
-        np.array([kind == "poly" for kind in kinds], dtype=bool),
-        values,  # type: ignore[arg-type]  # valid records have values
-        sizes_wh,
-        frame,
-    )
-    names = [normalise[name] for name in desc]  # type: ignore[index]  # and a description
-    copy_group = _first_rows(zip(image.tolist(), names, kinds, values, strict=True))
-    extents = sizes_wh.astype(np.float64)
-    return PredColumns(
-        shapes=shapes,
-        record=rows,
-        class_code=np.array([codes.get(name, UNKNOWN_CLASS) for name in names], dtype=np.int64),
-        copy_group=copy_group,
-        is_copy=copy_group != np.arange(len(rows)),
-        lines=lines,
-        outside=np.bincount(image[outside_canvas(shapes, extents)], minlength=num_images),
-    )
-
-
-def _first_rows(keys: Iterable[object]) -> NDArray[np.int64]:
-    """Per key, the row at which an equal key stands first."""
-    first: dict[object, int] = {}
-    return np.array([first.setdefault(key, row) for row, key in enumerate(keys)], dtype=np.int64)
 
 
 __all__ = ["collect"]

@@ -28,7 +28,8 @@ class ImageEntry:
     """One headline rollout (sample_index 0): what is known about it besides its objects.
 
     `failed` says that the engine reported an error: its text is not read, its ground truth
-    counts as missed. `first_record` and `first_gt` are rows of the flat columns.
+    counts as missed. `first_record` and `first_gt` are rows of the flat columns. `guard` is what
+    the line says about the loop guard.
     """
 
     index: int
@@ -50,6 +51,7 @@ class ImageEntry:
     scores: list[float] | None
     token_ids: NDArray[np.int64] | None
     token_logprobs: NDArray[np.float64] | None
+    guard: dict[str, Any] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,8 +134,22 @@ class PredColumns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherSample:
+    """All rollouts of one sample_index >= 1, laid beside the headline's images and ground truth.
+
+    `done` (images) marks where there is such a rollout, `failed` where its engine failed instead;
+    `pred` are its scored predictions (`record` counts valid records of this sample only).
+    """
+
+    sample_index: int
+    done: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+    pred: PredColumns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Everything read from a run, ready for the metrics."""
+    """Everything read from a run, ready for the metrics; `others` by rising sample_index."""
 
     images: list[ImageEntry]
     records: RecordColumns
@@ -144,6 +160,7 @@ class Columns:
     universe: ClassUniverse
     sizes_wh: NDArray[np.int64]
     alive: NDArray[np.bool_]
+    others: tuple[OtherSample, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -161,6 +178,7 @@ __all__ = [
     "Columns",
     "GtColumns",
     "ImageEntry",
+    "OtherSample",
     "PredColumns",
     "RecordColumns",
 ]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from coordeval.metrics.f1 import Matched, Overlaps
     from coordeval.metrics.health import Flags
     from coordeval.metrics.loops import LoopFinding
+    from coordeval.metrics.oracle import Oracle
+    from coordeval.metrics.slot_columns import Slots
 
 METRICS_FORMAT = "coordeval-metrics/1"
 
@@ -51,7 +53,8 @@ class ScoreResult:
 
     `metrics` maps flat keys to numbers or None; `status` is complete, partial or empty.
     `reading` says with which dialect and frame the texts were read. `loops` are all loops with
-    their places. `columns` holds the scored predictions (see `Columns`).
+    their places. `columns` holds the scored predictions (see `Columns`). `slots` is telemetry,
+    `oracle` what other samples found, None without; `guarded` says that a loop guard watched.
     """
 
     metrics: dict[str, float | int | None]
@@ -67,6 +70,9 @@ class ScoreResult:
     duplicates: Duplicates = field(repr=False)
     loops: list[LoopFinding] = field(repr=False)
     per_class_ap: dict[int, tuple[float | None, float | None]] = field(repr=False)
+    slots: Slots | None = field(default=None, repr=False)
+    guarded: bool = False
+    oracle: Oracle | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""

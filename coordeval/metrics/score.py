@@ -11,7 +11,7 @@ import numpy as np
 import coordeval
 from coordeval import parsers
 from coordeval.coords import frame_named
-from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
+from coordeval.metrics.classes import NAME_RULES
 from coordeval.metrics.coco import coco_numbers
 from coordeval.metrics.coco_engine import default_engine, engine_versions
 from coordeval.metrics.collect import collect
@@ -19,14 +19,20 @@ from coordeval.metrics.confidence import confidence, tied_fraction
 from coordeval.metrics.counts import count_metrics, gt_per_image, pred_per_image, token_metrics
 from coordeval.metrics.dup_metrics import dup_metrics, per_image_counts
 from coordeval.metrics.duplicates import find_duplicates
-from coordeval.metrics.f1 import Matched, match_all, overlaps
 from coordeval.metrics.f1_metrics import f1_metrics
+from coordeval.metrics.guard_metrics import guard_in_force, guard_metrics
 from coordeval.metrics.health import health_metrics, sample_flags
+from coordeval.metrics.judging import in_scope, judge
 from coordeval.metrics.loops import find_loops
 from coordeval.metrics.near import NEAR_IOU
+from coordeval.metrics.oracle import find_oracle
+from coordeval.metrics.oracle_metrics import oracle_metrics
 from coordeval.metrics.outliers import outlier_metrics
 from coordeval.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from coordeval.metrics.result import Scored, ScoreResult
+from coordeval.metrics.slot_columns import slot_columns
+from coordeval.metrics.slot_metrics import slot_metrics
+from coordeval.metrics.tables import headline_row
 from coordeval.metrics.token_map import infer_vocabulary, vocabulary_from_meta
 from coordeval.parsers.dialects import DEFAULT_DIALECT, DIALECTS, Dialect, dialect_from_json
 
@@ -72,16 +78,19 @@ def score_run(
     )
     vocabulary = _vocabulary(run, columns)
     scores = confidence(columns, score_source, vocabulary)
-    in_scope, kept = _scope(columns, protocol)
+    inside, kept = in_scope(columns, protocol)
     whole = columns
     if not kept.all():
-        in_scope = in_scope[kept]
+        inside = inside[kept]
         columns = replace(columns, pred=columns.pred.subset(kept))
-    scored = _match(columns, protocol, in_scope)
+    scored = judge(columns, protocol, inside)
     quality, per_class_ap = _scored_metrics(columns, scored, protocol, scores.values[kept], engine)
     duplicates = find_duplicates(whole, _Names(protocol.name_rule))
     loops = find_loops(whole, duplicates.key, duplicates.readable, vocabulary)
     flags = sample_flags(whole)
+    slots = slot_columns(run, columns.images)
+    guarded = guard_in_force(run.meta, columns)
+    oracle = find_oracle(columns, scored, protocol)
     metrics = {
         **health_metrics(whole, flags),
         **dup_metrics(whole, duplicates, loops),
@@ -89,6 +98,9 @@ def score_run(
         **count_metrics(whole),
         **token_metrics(whole),
         **_outliers(whole),
+        **slot_metrics(slots),
+        **guard_metrics(columns, in_force=guarded),
+        **oracle_metrics(columns, oracle, protocol.iou_thresholds, headline_row(scored.aware)),
     }
     return ScoreResult(
         metrics={key: _plain(value) for key, value in metrics.items()},
@@ -104,6 +116,9 @@ def score_run(
         duplicates=duplicates,
         loops=loops,
         per_class_ap=per_class_ap,
+        slots=slots,
+        guarded=guarded,
+        oracle=oracle,
     )
 
 
@@ -139,54 +154,6 @@ def _outliers(columns: Columns) -> dict[str, float | None]:
     drops = per_image_counts(~columns.record_valid, columns)
     surplus = np.maximum(pred_per_image(columns) - gt_per_image(columns), 0)
     return outlier_metrics(drops[columns.alive], surplus[columns.alive])
-
-
-def _scope(columns: Columns, protocol: Protocol) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which predictions are of a class that their image holds, and which stay at all."""
-    pred, gt = columns.pred, columns.gt
-    step = len(columns.universe.names) + 1
-    present = np.unique(gt.shapes.image * step + gt.class_code)
-    named = pred.class_code != UNKNOWN_CLASS
-    in_scope = named & np.isin(pred.shapes.image * step + pred.class_code, present)
-    kept = np.ones(len(pred), dtype=bool)
-    if protocol.scope == "positive_only":
-        kept &= in_scope
-    if protocol.drop_exact_repeats:
-        kept &= ~pred.is_copy
-    return in_scope, kept
-
-
-def _match(columns: Columns, protocol: Protocol, in_scope: NDArray[np.bool_]) -> Scored:
-    thresholds = protocol.iou_thresholds
-    found = overlaps(columns, columns.pred, minimum=min(*thresholds, 0.5), crowd=protocol.crowd)
-    out_of_scope = ~in_scope if protocol.scope == "annotated" else None
-
-    def match(*, by_class: bool, scope: NDArray[np.bool_] | None) -> Matched:
-        return match_all(
-            columns,
-            columns.pred,
-            found,
-            thresholds,
-            by_class=by_class,
-            matching=protocol.matching,
-            out_of_scope=scope,
-            crowd=protocol.crowd,
-        )
-
-    aware = match(by_class=True, scope=out_of_scope)
-    agnostic = match(by_class=False, scope=out_of_scope)
-    best_iou = np.zeros(len(columns.pred))
-    same = found.same_class
-    np.maximum.at(best_iou, found.edges.pred[same], found.edges.value[same])
-    copies = columns.pred.is_copy
-    deduplicated = aware
-    if copies.any():
-        # Removed copies take no part and are neither right nor wrong.
-        scope = copies if out_of_scope is None else copies | out_of_scope
-        deduplicated = match(by_class=True, scope=scope)
-    return Scored(
-        aware=aware, agnostic=agnostic, deduplicated=deduplicated, overlaps=found, best_iou=best_iou
-    )
 
 
 def _scored_metrics(

@@ -12,7 +12,10 @@ from coordeval.metrics.counts import gt_per_image, pred_per_image, token_counts
 from coordeval.metrics.dup_metrics import per_image_counts
 from coordeval.metrics.f1 import f1_value, ratio
 from coordeval.metrics.f1_metrics import iou_name
+from coordeval.metrics.guard_metrics import guard_per_image
 from coordeval.metrics.health import drops_per_image
+from coordeval.metrics.oracle_metrics import oracle_per_image
+from coordeval.metrics.slot_metrics import slot_per_image
 from coordeval.parsers.reasons import ISSUES
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ def per_image_table(result: ScoreResult) -> pd.DataFrame:
     """One row per headline rollout, in run order; sums over rows give the micro numbers.
 
     `tp@0.50` ... class-aware, `loc_tp@...` class-agnostic, `dedup_tp@...` without exact repeats;
-    `drop_<reason>`, `issue_<name>` counts. Empty runs give an empty table with all columns.
+    `drop_<reason>`, `issue_<name>` counts; `slot_*`, `guard_*`, `oracle_*` where the run holds
+    telemetry, a guard, other samples. Empty runs give an empty table with all columns.
     """
     import pandas as pd
 
@@ -85,6 +89,12 @@ def per_image_table(result: ScoreResult) -> pd.DataFrame:
         ("dedup_", scored.deduplicated),
     ):
         data |= _threshold_columns(prefix, matched)
+    if result.slots is not None:
+        data |= slot_per_image(result.slots, len(images))
+    if result.guarded:
+        data |= guard_per_image(columns)
+    if result.oracle is not None:
+        data |= oracle_per_image(columns, result.oracle)
     return pd.DataFrame(data)
 
 
@@ -143,7 +153,8 @@ def objects_table(result: ScoreResult) -> pd.DataFrame:
 
     `verdict` at the first threshold that is .50 (else the first): right, wrong, ignored (crowd or
     scope), removed (by the protocol), unscored, dropped for records; matched, missed, crowd for
-    ground truth. `partner` is the row of the other side's object inside its image.
+    ground truth. `partner` is the row of the other side's object inside its image. `samples` and
+    `samples_found` of a ground truth: how many other samples there are, and how many find it.
     """
     import pandas as pd
 
@@ -208,6 +219,8 @@ def _record_rows(result: ScoreResult) -> dict[str, Any]:
         "near_repeat": pd.array(result.duplicates.near, dtype="boolean"),
         "verdict": _text(verdict),
         "partner": pd.array(partner_of, dtype="Int64"),
+        "samples": pd.array([None] * num, dtype="Int64"),
+        "samples_found": pd.array([None] * num, dtype="Int64"),
     }
 
 
@@ -259,6 +272,25 @@ def _gt_rows(result: ScoreResult) -> dict[str, Any]:
             for is_crowd, other in zip(crowd.tolist(), found_by, strict=True)
         ],
         "partner": pd.array(found_by, dtype="Int64"),
+        **_sample_columns(result, crowd, row),
+    }
+
+
+def _sample_columns(result: ScoreResult, crowd: NDArray[np.bool_], row: int) -> dict[str, Any]:
+    """Per ground truth: how many other samples there are and find it; null where none is."""
+    import pandas as pd
+
+    num = len(crowd)
+    trials, found = np.zeros(num, dtype=np.int64), np.zeros(num, dtype=np.int64)
+    if result.oracle is not None:
+        trials = result.oracle.trials[result.columns.gt.shapes.image]
+        found = result.oracle.aware.found_in[row]
+    known = (trials > 0) & ~crowd
+    return {
+        name: pd.array(
+            [count if there else None for count, there in zip(values, known, strict=True)], "Int64"
+        )
+        for name, values in (("samples", trials.tolist()), ("samples_found", found.tolist()))
     }
 
 

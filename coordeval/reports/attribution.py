@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
@@ -11,9 +11,10 @@ from rich.text import Text
 
 from coordeval.reports.formats import number, percent, points
 from coordeval.reports.printable import printable
+from coordeval.stats.settings import control_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -140,6 +141,7 @@ def _counterfactual(other: Counterfactual) -> Group:
     for count, side in ((other.only_base, "only here"), (other.only_other, "only there")):
         facts += f", {count} {side}" if count else ""
     head.append(facts, style="dim")
+    head.append(f"\nhere {_decoding(other.base_decode)}; there {_decoding(other.other_decode)}")
     scores = _table("", "here", "there", "bought", "left for training")
     for key, label in _KEYS.items():
         scores.add_row(
@@ -166,6 +168,14 @@ def _counterfactual(other: Counterfactual) -> Group:
     if other.note:
         parts.append(Text(other.note, style="yellow"))
     return Group(*parts)
+
+
+def _decoding(decode: Mapping[str, Any] | None) -> str:
+    """Under what control a run was decoded, in words."""
+    if decode is None:
+        return "decoding not recorded"
+    control = control_facts({**decode, "samples": None})
+    return printable(", ".join(control or ["free decoding"]))
 
 
 def _side_by_side(other: Counterfactual) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coordeval.reports.printable import printable
-from coordeval.stats.settings import differing_fields, label_of
+from coordeval.stats.settings import control_facts, differing_fields, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,9 @@ def is_points(key: str) -> bool:
 
 def is_percent(change: Change) -> bool:
     """True for rates and shares, which people read in percent; F1 and its parts stay 0..1."""
-    return change.unit == "ratio" and not change.key.startswith(("f1", "coco"))
+    return change.unit == "ratio" and not (
+        change.key.startswith(("f1", "coco")) or change.key.endswith(("/f1_best", "/f1_sample"))
+    )
 
 
 def value_text(change: Change, value: float | None) -> str:
@@ -153,7 +155,7 @@ def _decode_text(decode: Any) -> list[str]:
     parts = ["greedy" if not temperature else f"temperature {temperature}"]
     if decode.get("max_new_tokens") is not None:
         parts.append(f"max {decode['max_new_tokens']} tokens")
-    return parts
+    return parts + control_facts(decode)
 
 
 def differs_text(comparison: Comparison) -> list[str]:

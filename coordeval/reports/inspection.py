@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from coordeval.reports.control_notes import guard_text, weak_slots
 from coordeval.reports.formats import number
 from coordeval.reports.printable import printable
 
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from coordeval.metrics.columns import ImageEntry
     from coordeval.metrics.loops import LoopFinding
     from coordeval.metrics.result import ScoreResult
+    from coordeval.reports.control_notes import SlotNote
 
 _TOKEN = re.compile(r"<\|coord_(\d+)\|>")
 _STRUCTURE = re.compile(r"[\s,]*")
+LOST_SHOWN = 2
 STYLES = {
     "right": "green",
     "wrong": "yellow",
@@ -37,7 +40,10 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedRecord:
-    """One found record with its verdict; `note` says why in words, with slots counted from 1."""
+    """One found record with its verdict; `note` says why in words, with slots counted from 1.
+
+    `slots` are those of its slots where control was lost, where there is telemetry.
+    """
 
     index: int
     start: int
@@ -50,27 +56,32 @@ class InspectedRecord:
     slot: int | None
     partner: int | None
     copy: str | None
+    slots: tuple[SlotNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """Everything that is shown of one rollout."""
+    """Everything that is shown of one rollout; `guard` is what the loop guard did, in words."""
 
     entry: ImageEntry
     records: list[InspectedRecord]
     loops: Sequence[LoopFinding]
     missed: list[dict[str, Any]]
+    guard: str | None = None
+    sample_index: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the verbatim text, its records with spans and verdicts, loops, misses."""
         entry = self.entry
         return {
             "id": entry.id,
+            "sample_index": self.sample_index,
             "image": entry.image,
             "width": entry.width,
             "height": entry.height,
             "finish_reason": entry.finish_reason,
             "error": entry.error,
+            "guard": entry.guard,
             "text": entry.text,
             "issues": entry.issues,
             "conforming": entry.conforming,
@@ -80,18 +91,39 @@ class Inspection:
         }
 
 
-def inspect_image(result: ScoreResult, image_id: str) -> Inspection | None:
-    """Collect what is known of one image; None where the run holds no rollout of that id."""
+def inspect_image(
+    result: ScoreResult, image_id: str, *, sample_index: int = 0
+) -> Inspection | None:
+    """Collect what is known of one image; None where the run holds no rollout of that id.
+
+    `sample_index` says which sample the run's headline is (see `sample_of`).
+    """
     entry = next((entry for entry in result.columns.images if entry.id == image_id), None)
     if entry is None:
         return None
     rows = result.objects[result.objects["id"] == image_id]
-    records = [_record(row) for row in _rows(rows[rows["role"] == "pred"])]
+    weak = weak_slots(result.slots, entry.index)
+    records = [
+        _record(row, tuple(weak.get(int(row["index"]), ())))
+        for row in _rows(rows[rows["role"] == "pred"])
+    ]
     missed = [
-        {"desc": row["desc"], "box_px": [row[f"{side}_px"] for side in ("x1", "y1", "x2", "y2")]}
+        {
+            "desc": row["desc"],
+            "box_px": [row[f"{side}_px"] for side in ("x1", "y1", "x2", "y2")],
+            "samples": row["samples"],
+            "samples_found": row["samples_found"],
+        }
         for row in _rows(rows[(rows["role"] == "gt") & (rows["verdict"] == "missed")])
     ]
-    return Inspection(entry=entry, records=records, loops=result.loops_of(image_id), missed=missed)
+    return Inspection(
+        entry=entry,
+        records=records,
+        loops=result.loops_of(image_id),
+        missed=missed,
+        guard=guard_text(entry),
+        sample_index=sample_index,
+    )
 
 
 def _rows(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -100,7 +132,7 @@ def _rows(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield {str(name): value for name, value in row.items()}
 
 
-def _record(row: dict[str, Any]) -> InspectedRecord:
+def _record(row: dict[str, Any], slots: tuple[SlotNote, ...]) -> InspectedRecord:
     copy = "exact" if row["exact_repeat"] else "near" if row["near_repeat"] else None
     slot = None if row["slot"] is None else int(row["slot"])
     note = _drop_note(row["reason"], row["detail"], row["evidence"], slot)
@@ -108,6 +140,7 @@ def _record(row: dict[str, Any]) -> InspectedRecord:
         note = str(row["verdict"])
     if copy is not None:
         note += f", {copy} copy"
+    note += _lost_note(slots, None if row["reason"] is None else slot)
     return InspectedRecord(
         index=int(row["index"]),
         start=int(row["start"]),
@@ -120,7 +153,20 @@ def _record(row: dict[str, Any]) -> InspectedRecord:
         slot=slot,
         partner=None if row["partner"] is None else int(row["partner"]),
         copy=copy,
+        slots=slots,
     )
+
+
+def _lost_note(slots: tuple[SlotNote, ...], dropped_at: int | None) -> str:
+    """What the model thought at the slot that a record was dropped for, and where else it slid."""
+    here = next((note for note in slots if note.slot == dropped_at), None)
+    text = f" ({here.text})" if here is not None and here.text else ""
+    others = [note for note in slots if note is not here and note.text]
+    for note in others[:LOST_SHOWN]:
+        text += f"; control lost in slot {note.slot + 1} ({note.text})"
+    if len(others) > LOST_SHOWN:
+        text += f" and {len(others) - LOST_SHOWN} more"
+    return text
 
 
 def _drop_note(
@@ -147,7 +193,11 @@ def render_inspection(inspection: Inspection, *, shorten: bool = True) -> Group:
         facts.append(f"{len(entry.token_ids)} tokens")
     facts.append(f"{entry.num_valid} of {entry.num_found} records kept")
     head.append("  " + ", ".join(facts), style="dim")
+    if inspection.sample_index:
+        head.append(f"  sample {inspection.sample_index}", style="bold")
     parts: list[RenderableType] = [head]
+    if inspection.guard is not None:
+        parts.append(Text(inspection.guard, style="bold magenta"))
     if entry.failed:
         said = printable(entry.error or "no reason given", limit=400)
         parts.append(Text(f"engine error: {said}; its objects count as missed", "red"))
@@ -158,7 +208,13 @@ def render_inspection(inspection: Inspection, *, shorten: bool = True) -> Group:
         parts += [Text(), Text("missed:", style="bold")]
         for missed in inspection.missed:
             box = ", ".join(number(value, 1) for value in missed["box_px"])
-            parts.append(Text(f"  {printable(missed['desc'], limit=60)}  [{box}] px"))
+            line = Text(f"  {printable(missed['desc'], limit=60)}  [{box}] px")
+            if missed["samples"]:
+                line.append(
+                    f"  found by {missed['samples_found']} of {missed['samples']} other samples",
+                    style="dim",
+                )
+            parts.append(line)
     return Group(*parts)
 
 

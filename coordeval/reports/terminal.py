@@ -9,8 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from coordeval.reports.control_table import control_table
 from coordeval.reports.formats import bar, number, percent, points
 from coordeval.reports.printable import printable
+from coordeval.stats.settings import control_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,8 @@ def score_report(result: ScoreResult, *, name: str, meta: dict[str, Any]) -> Gro
     if any(issues.values()):
         parts.append(_histogram("issues (texts)", issues))
     parts += [_duplicates(metrics), _f1(metrics), _coco(result)]
+    if result.slots is not None or result.guarded or result.oracle is not None:
+        parts.append(control_table(result))
     worst = _worst(result)
     if worst is not None:
         parts.append(worst)
@@ -67,6 +71,7 @@ def _facts_of(meta: dict[str, Any]) -> Iterator[str]:
     if isinstance(decode, dict):
         yield "greedy" if not decode.get("temperature") else f"T {decode['temperature']}"
         yield f"max {decode.get('max_new_tokens')} tokens"
+        yield from control_facts(decode)
     if meta.get("frame"):
         yield f"frame {meta['frame']}"
 

@@ -15,7 +15,7 @@ from coordeval.stats.bootstrap import draw_weights, evidence
 from coordeval.stats.coco_stats import coco_statistics
 from coordeval.stats.image_table import ImageTable
 from coordeval.stats.recipe_book import recipes_of
-from coordeval.stats.recipes import Constant, MeanOfClasses, Total, make_draws
+from coordeval.stats.recipes import Constant, MeanOfClasses, PooledQuantile, Total, make_draws
 from coordeval.stats.replicates import replicate
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _recipes(baseline: Baseline, result: ScoreResult) -> dict[str, Recipe]:
     out = {
         key: recipe
         for key, recipe in own.items()
-        if not isinstance(recipe, Constant | MeanOfClasses)
+        if not isinstance(recipe, Constant | MeanOfClasses | PooledQuantile)
     }
     details = (key for key in baseline.metrics if key.startswith("parse/detail/"))
     return out | {key: Total("detail_" + key.removeprefix("parse/detail/")) for key in details}

@@ -66,7 +66,7 @@ class ImageTable:
             if values.isna().any():
                 self.add(f"has_{name}", values.notna().to_numpy())
                 values = values.fillna(0)
-            elif name in ("tokens", "wasted_tokens"):
+            elif name in ("tokens", "wasted_tokens", "slot_mass_min"):
                 self.add(f"has_{name}", np.ones(self.num_images))
             self.add(str(name), values.to_numpy(dtype=np.float64))
         self.add("one", np.ones(self.num_images))

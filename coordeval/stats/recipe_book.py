@@ -11,6 +11,7 @@ from coordeval.metrics.f1_metrics import QUALITIES, iou_name
 from coordeval.metrics.health import OTHER_DETAILS
 from coordeval.metrics.outliers import WORST_PERCENT
 from coordeval.metrics.protocols import COCO_THRESHOLDS
+from coordeval.stats.control_recipes import control_recipes
 from coordeval.stats.recipes import (
     Constant,
     Harmonic,
@@ -115,7 +116,7 @@ def recipes_of(
         ("f1_dedup", "dedup_", scored.deduplicated),
     ):
         out |= _f1_recipes(result, table, family, prefix, matched)
-    return out
+    return out | control_recipes(result)
 
 
 def _f1_recipes(

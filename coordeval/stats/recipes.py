@@ -172,6 +172,64 @@ class Largest:
 
 
 @dataclass(frozen=True, slots=True)
+class Smallest:
+    """The smallest value of a column among the images drawn that have one (`has_<column>`)."""
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column and its mask."""
+        return (self.column, f"has_{self.column}")
+
+    def values(self, draws: Draws) -> NDArray[np.float64]:
+        """The smallest value, per draw; NaN where no image has one."""
+        column, known = draws.table[self.column], draws.table[f"has_{self.column}"] > 0
+        order = np.flatnonzero(known)[np.argsort(column[known], kind="stable")]
+        if not len(order):
+            return np.full(len(draws.weights), np.nan)
+        drawn = draws.weights[:, order] > 0
+        return np.where(drawn.any(axis=1), column[order][np.argmax(drawn, axis=1)], np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class PooledQuantile:
+    """A quantile (linear interpolation) over values of which an image has any number.
+
+    `ordered` are the values in rising order and `image` the row of each; `columns` those that
+    hold their sum, to see which images differ.
+    """
+
+    ordered: NDArray[np.float64] = field(repr=False)
+    image: NDArray[np.int64] = field(repr=False)
+    share: float
+    columns: tuple[str, ...]
+
+    def values(self, draws: Draws) -> NDArray[np.float64]:
+        """The quantile, per draw; NaN where no value is drawn."""
+        out = np.full(len(draws.weights), np.nan)
+        per_image = np.bincount(self.image, minlength=draws.weights.shape[1])
+        for row, weights in enumerate(draws.weights):
+            total = float(weights @ per_image)
+            if total > 0:
+                place = (total - 1) * self.share
+                below, above = self._at(weights, np.floor(place), total)
+                out[row] = below + (above - below) * (place - np.floor(place))
+        return out
+
+    def _at(self, weights: NDArray[np.float64], low: float, total: float) -> NDArray[np.float64]:
+        """The drawn values at places `low` and `low + 1`."""
+        # The wanted values mostly stand in the first part; the rest is looked at where they do not.
+        places = [low, min(low + 1, total - 1)]
+        some = min(len(self.ordered), int(1.5 * self.share * len(self.ordered)) + 64)
+        for part in (slice(0, some), slice(None)):
+            ends = np.cumsum(weights[self.image[part]])
+            if ends[-1] > places[-1]:
+                break
+        return self.ordered[np.searchsorted(ends, places, side="right")]
+
+
+@dataclass(frozen=True, slots=True)
 class Quantile:
     """A quantile of a column (linear interpolation) over images with `has_<column>`."""
 
@@ -267,9 +325,11 @@ __all__ = [
     "Largest",
     "Mean",
     "MeanOfClasses",
+    "PooledQuantile",
     "Quantile",
     "Ratio",
     "Recipe",
+    "Smallest",
     "Total",
     "WorstShare",
     "make_draws",

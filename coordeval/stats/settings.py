@@ -6,6 +6,12 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from coordeval.decoding.settings import (
+    CONSTRAINT_MODES,
+    GUARD_MODES,
+    ConstraintSettings,
+    GuardSettings,
+)
 from coordeval.engines.identity import HASH_KEYS, essence
 from coordeval.errors import ConfigError, NotComparable
 
@@ -30,6 +36,10 @@ SETTINGS: tuple[str, ...] = (
     "pixels",
     "vocabulary",
 )
+
+
+# What run.json leaves out where it is not used.
+_OFF_WHERE_ABSENT: dict[str, str] = {"constraint": "none", "guard": "off", "telemetry": "off"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +94,69 @@ def require_same(names: Sequence[str], settings: Settings) -> None:
 def differing_fields(values: Sequence[Any]) -> dict[str, list[str]]:
     """A differing setting for people: field by field, only what differs; "" for a plain value.
 
-    A run that does not record it shows as "not recorded".
+    A run that does not record it shows as "not recorded". Control of decoding is absent from
+    run.json where it is off, and shows as "off".
     """
     if all(isinstance(value, dict) for value in values):
         keys = list(dict.fromkeys(key for value in values for key in value))
         return {
-            key: [shown_value(value.get(key)) for value in values]
+            key: [shown_field(key, value.get(key)) for value in values]
             for key in keys
             if any(value.get(key) != values[0].get(key) for value in values[1:])
         }
     return {"": ["not recorded" if value is None else shown_value(value) for value in values]}
 
 
+def shown_field(name: str, value: Any) -> str:
+    """One field of a setting in a few characters."""
+    if value is None and name in _OFF_WHERE_ABSENT:
+        return _OFF_WHERE_ABSENT[name]
+    return shown_value(value)
+
+
+def control_text(raw: Mapping[str, Any]) -> str:
+    """A constraint or loop guard in words: its mode, and what differs from the defaults."""
+    mode = str(raw.get("mode"))
+    defaults: dict[str, Any] = {}
+    if mode in CONSTRAINT_MODES:
+        defaults = ConstraintSettings(mode=mode).to_json()
+    elif mode in GUARD_MODES:
+        defaults = GuardSettings(mode=mode).to_json()
+    parts = [
+        _control_part(key.replace("_", " "), value)
+        for key, value in raw.items()
+        if key != "mode" and not (key in defaults and defaults[key] == value)
+    ]
+    return mode + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _control_part(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    if isinstance(value, list):
+        value = " ".join(map(str, value)) if len(value) < 4 else f"({len(value)})"
+    return f"{name} {value}"
+
+
+def control_facts(decode: Mapping[str, Any]) -> list[str]:
+    """Constraint, loop guard and number of samples of decode settings, where there are any."""
+    facts = []
+    for name, what in (("constraint", "constrained to"), ("guard", "loop guard")):
+        raw = decode.get(name)
+        if isinstance(raw, dict) and raw.get("mode") not in (None, "none", "off"):
+            facts.append(f"{what} {control_text(raw)}")
+    samples = decode.get("samples")
+    if isinstance(samples, int) and samples > 1:
+        facts.append(f"{samples} samples per image")
+    return facts
+
+
 def shown_value(value: Any) -> str:
     """A setting's value in a few characters."""
     if value is None:
         return "none"
+    if isinstance(value, dict) and "mode" in value:
+        value = control_text(value)
     if isinstance(value, dict):
         value = value.get("name") or ", ".join(f"{key} {part}" for key, part in value.items())
     if isinstance(value, list):
@@ -124,8 +181,11 @@ __all__ = [
     "SETTINGS",
     "Settings",
     "compare_settings",
+    "control_facts",
+    "control_text",
     "differing_fields",
     "label_of",
     "require_same",
+    "shown_field",
     "shown_value",
 ]

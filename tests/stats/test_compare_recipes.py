@@ -13,6 +13,7 @@ from coordeval.metrics.score import score_run
 from coordeval.runs import open_run
 from coordeval.stats.image_table import ImageTable
 from coordeval.stats.recipe_book import recipes_of
+from coordeval.stats.recipes import Draws, PooledQuantile
 from coordeval.stats.replicates import replicate
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -76,3 +77,20 @@ def test_sums_over_images_reconcile_with_the_run(tmp_path):
     assert table["one"].sum() == 16
     recipes = recipes_of(result, table)
     assert set(recipes["f1/0.50/f1"].columns) == {"tp@0.50", "fp@0.50", "fn@0.50"}
+
+
+def test_a_pooled_quantile_is_that_of_the_drawn_values():
+    """Over many values per image, also where the draw leaves out all of the small ones."""
+    rng = np.random.default_rng(4)
+    image = rng.integers(0, 40, size=3000)
+    values = rng.random(3000) + 5 * (image >= 3)  # the lowest ones stand on three images
+    order = np.argsort(values, kind="stable")
+    weights = rng.integers(0, 3, size=(30, 40)).astype(float)
+    weights[:10, :3] = 0
+    weights[10] = 0
+    recipe = PooledQuantile(values[order], image[order], 0.05, ())
+    draws = Draws(table=None, weights=weights, sums=np.zeros((30, 0)), place={})
+    for got, row in zip(recipe.values(draws), weights, strict=True):
+        drawn = np.repeat(values, row[image].astype(int))
+        want = np.quantile(drawn, 0.05) if len(drawn) else np.nan
+        np.testing.assert_allclose(got, want, rtol=1e-12)

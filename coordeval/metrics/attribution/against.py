@@ -49,7 +49,8 @@ class Counterfactual:
 
     `common`, `only_base`, `only_other` count ids. `bought` is other - base per key, `left` is what
     the other run still lacks to 1. AP is None on both sides where the runs' scores come from
-    different sources (`note` says so).
+    different sources (`note` says so). `base_decode`, `other_decode` are the decode settings that
+    the runs record, None where they record none.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Counterfactual:
     base_costs: Attribution
     other_costs: Attribution
     note: str | None
+    base_decode: dict[str, Any] | None = None
+    other_decode: dict[str, Any] | None = None
 
     @property
     def bought(self) -> Scores:
@@ -86,6 +89,7 @@ class Counterfactual:
             "only_base": self.only_base,
             "only_other": self.only_other,
             "note": self.note,
+            "decode": {"base": self.base_decode, "other": self.other_decode},
             "base": self.base,
             "other": self.other,
             "bought": self.bought,
@@ -143,7 +147,14 @@ def measure_against(base: Run, other: Run, *, score_source: str = "auto") -> Cou
         base_costs=attribute(results[0]),
         other_costs=attribute(results[1]),
         note=note,
+        base_decode=_decode_of(base),
+        other_decode=_decode_of(other),
     )
+
+
+def _decode_of(run: Run) -> dict[str, Any] | None:
+    raw = run.meta.get("decode")
+    return raw if isinstance(raw, dict) else None
 
 
 def _truth(run: Run) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from coordeval.reports.charts import (
     issues,
     precision_recall,
     repeats,
+    slot_entropy,
+    slot_records,
     slots,
     steps,
     waterfall,
@@ -39,6 +41,8 @@ FIGURES: dict[str, Callable[[Sequence[ShownRun]], Figure]] = {
         counts,
         bin_errors,
         slots,
+        slot_records,
+        slot_entropy,
         steps,
     )
 }

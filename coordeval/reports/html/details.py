@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coordeval.coords import frame_named
+from coordeval.reports.control_notes import guard_text, weak_slots
 from coordeval.reports.html.offsets import utf16_offsets
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class Details:
             out["k"] = len(entry.token_ids)
         if unread is not None and unread.error is not None:
             out["err"] = unread.error
+        guard = guard_text(entry)
+        if guard is not None:
+            out["gd"] = guard
         if entry.index in self._loops:
             out["l"] = [_loop(loop, text) for loop in self._loops[entry.index]]
         out["n"] = list(names)
@@ -118,6 +122,13 @@ class Details:
             for row in range(first, last)
             if side.reason[row] is not None
         }
+        notes = {
+            place: [[note.slot, note.foreign, note.text] for note in weak if note.text]
+            for place, weak in weak_slots(self._result.slots, entry.index).items()
+            if place < count
+        }
+        if notes:
+            out["m"] = {str(place): rows for place, rows in notes.items()}
         if copies:
             out["c"] = {str(place): how for place, how in copies.items()}
         if drops:

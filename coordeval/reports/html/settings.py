@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.reports.formats import number
 from coordeval.reports.printable import printable
+from coordeval.stats.settings import control_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ def _described(shown: ShownRun) -> dict[str, str]:
         "training step": "" if shown.step is None else number(shown.step),
         "dataset": _part(meta.get("dataset"), "path", "sha256"),
         "engine": _flat(meta.get("engine")),
-        "decoding": _flat(meta.get("decode")),
+        "decoding": _decoding(meta.get("decode")),
         "prompt": _part(meta.get("prompt"), "name", "sha256"),
         "dialect": str(result.reading["dialect"]["name"]),
         "frame": str(result.reading["frame"]),
@@ -72,6 +73,14 @@ def _flat(raw: Any) -> str:
     if not isinstance(raw, dict):
         return "" if raw is None else _cut(raw)
     return _cut(", ".join(f"{key} {value}" for key, value in raw.items() if value is not None))
+
+
+def _decoding(raw: Any) -> str:
+    if not isinstance(raw, dict):
+        return _flat(raw)
+    plain = {key: value for key, value in raw.items() if not isinstance(value, dict)}
+    control = control_facts({**raw, "samples": None})
+    return _cut(", ".join(part for part in (_flat(plain), *control) if part))
 
 
 def _cut(value: Any) -> str:

@@ -39,7 +39,29 @@ HEADLINE: dict[str, tuple[tuple[str, str], ...]] = {
         ("dup/loop_rate", "images with a loop"),
         ("dup/wasted_tokens", "tokens wasted in loops"),
     ),
+    "Coordinate slots": (
+        ("slot/mass_mean", "coordinate mass, mean"),
+        ("slot/mass_p05", "coordinate mass, 5th percentile"),
+        ("slot/control_lost_rate", "slots where control was lost"),
+        ("slot/foreign_rate", "slots without a coordinate"),
+        ("slot/entropy_mean", "entropy of the bins, mean"),
+    ),
+    "Loop guard": (
+        ("guard/marked_rate", "texts with a loop, as the guard sees it"),
+        ("guard/stopped_rate", "texts that the guard stopped"),
+        ("guard/tokens_saved", "tokens saved"),
+    ),
+    "Several samples": (
+        ("oracle/0.50/missed", "missed by the headline"),
+        ("oracle/0.50/systematic", "of those, found by no sample"),
+        ("oracle/0.50/recoverable_rate", "of those, found by another sample"),
+        ("oracle/0.50/recover_fraction", "found again, per try"),
+        ("oracle/0.50/recall_union", "found by any sample"),
+        ("oracle/0.50/f1_best", "F1 with each image's best sample"),
+    ),
 }
+"""Groups of metrics with their names; the last three only show where a run recorded them."""
+_WHERE_RECORDED = ("slot/", "guard/", "oracle/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +95,21 @@ def headline(
     changes: Sequence[Mapping[str, Change]],
 ) -> dict[str, list[Row]]:
     """The headline metrics by group. `intervals` are per run, `changes` per run after the first."""
-    return {
+    rows = {
         group: [
             row(key, name, runs, intervals, changes)
             for key, name in keys
-            if any(key in shown.result.metrics for shown in runs)
+            if any(_has(shown, key) for shown in runs)
         ]
         for group, keys in HEADLINE.items()
     }
+    return {group: found for group, found in rows.items() if found}
+
+
+def _has(shown: ShownRun, key: str) -> bool:
+    """Whether a run shows that metric: null ones only where they could have had a value."""
+    metrics = shown.result.metrics
+    return key in metrics and (metrics[key] is not None or not key.startswith(_WHERE_RECORDED))
 
 
 def all_metrics(runs: Sequence[ShownRun]) -> list[Row]:

@@ -6,6 +6,7 @@ from coordeval.metrics.catalogue import describe
 from coordeval.reports.formats import number, percent, points
 
 _PLAIN_RATIOS = ("f1/", "f1_loc/", "f1_dedup/")
+_PLAIN_LEAVES = ("/f1_best", "/f1_sample")
 _POINT_FAMILIES = ("coco/", "coco_dedup/", "coco_segm/")
 
 
@@ -16,9 +17,10 @@ def shown_value(key: str, value: float | None) -> str:
     if key.startswith(_POINT_FAMILIES):
         return points(value)
     info = describe(key)
-    if info is not None and info.unit == "ratio" and not key.startswith(_PLAIN_RATIOS):
+    is_plain = key.startswith(_PLAIN_RATIOS) or key.endswith(_PLAIN_LEAVES)
+    if info is not None and info.unit == "ratio" and not is_plain:
         return percent(value)
-    if float(value).is_integer() and abs(value) >= 1 and not key.startswith(_PLAIN_RATIOS):
+    if float(value).is_integer() and abs(value) >= 1 and not is_plain:
         return number(int(value))
     if isinstance(value, int) or abs(value) >= 100:
         return number(round(value))

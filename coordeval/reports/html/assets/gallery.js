@@ -137,6 +137,7 @@ coordeval.gallery = (() => {
     const issues = Object.keys(details.issues);
     return el("div", { class: "facts" },
       el("p", {}, words.join(" · ")),
+      details.guard === null ? null : el("p", { class: "note" }, details.guard),
       el("p", { class: "chips" }, ...badges(run, position), changeChip(position),
         ...issues.map((name) => el("span", { class: "chip issue" }, name.replaceAll("_", " ")))));
   };

@@ -31,6 +31,11 @@ coordeval.overlay = (() => {
       if (record.evidence !== null) words.push(`found ${JSON.stringify(visible(record.evidence, 40))}`);
       if (record.slot !== null) words.push(`in slot ${record.slot + 1}`);
     } else words.push(record.verdict);
+    for (const { slot, foreign, note } of record.weak) {
+      const here = record.reason !== null && slot === record.slot;
+      const what = foreign ? "no coordinate" : "control lost";
+      words.push(here ? note : `${what} in slot ${slot + 1}: ${note}`);
+    }
     if (record.copy) words.push(`${record.copy} repeat`);
     const partner = record.partner === null ? null : details.truth[record.partner];
     if (partner && record.kind === "bbox_2d" && partner.kind === "bbox_2d") {

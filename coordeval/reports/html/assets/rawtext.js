@@ -32,6 +32,8 @@ coordeval.rawText = (() => {
     if (record.detail) words.push(visible(record.detail, 40));
     if (record.evidence !== null) words.push(`“${visible(record.evidence, 24)}”`);
     if (record.slot !== null) words.push(`slot ${record.slot + 1}`);
+    const here = record.weak.find(({ slot }) => slot === record.slot);
+    if (here) words.push(here.note);
     return el("span", { class: "badge" }, words.join(" · "));
   };
 

@@ -31,6 +31,7 @@ coordeval.store = (() => {
   const named = (raw) => {
     const copies = raw.r.c ?? {};
     const drops = raw.r.d ?? {};
+    const weak = raw.r.m ?? {};
     const name = (place) => (place === null ? null : raw.n[place]);
     const records = raw.r.s.map((start, place) => {
       const [reason, detail, evidence, slot] = drops[place] ?? [null, null, null, null];
@@ -46,6 +47,7 @@ coordeval.store = (() => {
         score: raw.r.q ? raw.r.q[place] : null,
         copy: { e: "exact", n: "near" }[copies[place]] ?? null,
         reason, detail, evidence, slot,
+        weak: (weak[place] ?? []).map(([at, foreign, note]) => ({ slot: at, foreign, note })),
       };
     });
     const truth = raw.g.n.map((place, row) => ({
@@ -64,7 +66,7 @@ coordeval.store = (() => {
     return {
       text: raw.t, cut: raw.cut ?? 0, records, truth, loops,
       issues: raw.i, conforming: raw.y, finish: raw.f ?? null, tokens: raw.k ?? null,
-      error: raw.err ?? null,
+      error: raw.err ?? null, guard: raw.gd ?? null,
     };
   };
 
