@@ -27,13 +27,15 @@ VERBS: dict[str, Verb] = {
     "inspect": Verb("inspect", "inspect_run", "Show what was written, dropped and looped."),
     "compare": Verb("compare", "compare", "What differs between runs, and how sure that is."),
     "attribute": Verb("attribute", "attribute", "What each kind of failure costs, in points."),
+    "probe": Verb(
+        "probe", "probe", "What a model expects under teacher forcing, and exposure bias."
+    ),
     "check": Verb("check", "check", "Gate a run in CI, against limits or a baseline."),
     "report": Verb("report", "report", "One self-contained page to look at, or a figure of it."),
     "overlay": Verb("overlay", "overlay", "Draw one sample: truth, right, wrong, dropped."),
     "dynamics": Verb("dynamics", "dynamics", "Read training logs: endings, turning points."),
     "import": Verb("import_run", "import_run", "Turn other tools' dumps into a run."),
     "export": Verb("export", "export", "Hand a run on to COCO, FiftyOne, Label Studio, tables."),
-    "probe": Verb("probe", "probe", "Teacher-forced: how sure a checkpoint is of each coordinate."),
     "merge": Verb("merge", "merge", "Join the shards of one rollout."),
     "data": Verb("data", "app", "Convert, validate and describe datasets."),
     "vocab": Verb("vocab", "app", "Add the coordinate tokens to a checkpoint."),

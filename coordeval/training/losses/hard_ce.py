@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional
 
-from coordeval.training.losses.term import LossTerm, kept_rows
+from coordeval.training.losses.term import LossTerm, kept_rows, widened
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def hard_ce(coord_logits_NK: Tensor, bins_N: Tensor, mask_N: Tensor | None = None) -> LossTerm:
-    """Sum of -log softmax(coord_logits)[bin] over the kept slots, without a temperature.
+def hard_ce_per_slot(coord_logits_NK: Tensor, bins_N: Tensor) -> Tensor:
+    """-log softmax(coord_logits)[bin] of each slot, without a temperature: (N,).
 
-    Blind to mass outside the coordinate tokens: use it together with `gate`. No slots: sum 0,
-    count 0.
+    Blind to mass outside the coordinate tokens: use it together with `gate`.
     """
-    logits_MK = kept_rows(coord_logits_NK, mask_N)
-    bins_M = kept_rows(bins_N, mask_N)
-    return LossTerm(
-        functional.cross_entropy(logits_MK.float(), bins_M, reduction="sum"), bins_M.shape[0]
-    )
+    return functional.cross_entropy(widened(coord_logits_NK), bins_N, reduction="none")
 
 
-__all__ = ["hard_ce"]
+def hard_ce(coord_logits_NK: Tensor, bins_N: Tensor, mask_N: Tensor | None = None) -> LossTerm:
+    """Sum of `hard_ce_per_slot` over the kept slots; no slots: sum 0, count 0."""
+    slots_M = hard_ce_per_slot(kept_rows(coord_logits_NK, mask_N), kept_rows(bins_N, mask_N))
+    return LossTerm(slots_M.sum(), slots_M.shape[0])
+
+
+__all__ = ["hard_ce", "hard_ce_per_slot"]

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 
 def gaussian_target(
-    bins_N: Tensor, *, sigma: float, truncate: int | None = None, num_bins: int = NUM_BINS
+    bins_N: Tensor,
+    *,
+    sigma: float,
+    truncate: int | None = None,
+    num_bins: int = NUM_BINS,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Probabilities (N, K) with q_k proportional to exp(-((k - bin) / sigma)^2 / 2).
 
     Zero where |k - bin| > `truncate` (None: nowhere); renormalised over the bins that exist, so
-    that bins near the border are not mirrored. `sigma` (in bins) 0 gives one-hot rows. float32;
-    no slots give a (0, K) tensor. Raises ValueError for a negative sigma or truncation and for
+    that bins near the border are not mirrored. `sigma` (in bins) 0 gives one-hot rows. No
+    slots give a (0, K) tensor. Raises ValueError for a negative sigma or truncation and for
     bins outside 0..K-1.
     """
     if not sigma >= 0 or not math.isfinite(sigma):
@@ -35,11 +40,11 @@ def gaussian_target(
     bins_K = torch.arange(num_bins, device=bins_N.device)
     distance_NK = (bins_K[None, :] - bins_N[:, None]).abs()
     if sigma == 0:
-        return (distance_NK == 0).float()
+        return (distance_NK == 0).to(dtype)
     weights_NK = torch.exp(-0.5 * (distance_NK.double() / sigma) ** 2)
     if truncate is not None:
         weights_NK = weights_NK.masked_fill(distance_NK > truncate, 0.0)
-    return (weights_NK / weights_NK.sum(dim=1, keepdim=True)).float()
+    return (weights_NK / weights_NK.sum(dim=1, keepdim=True)).to(dtype)
 
 
 __all__ = ["gaussian_target"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -37,4 +39,9 @@ def kept_rows(tensor_NX: Tensor, mask_N: Tensor | None) -> Tensor:
     return tensor_NX[mask_N]
 
 
-__all__ = ["LossTerm", "kept_rows"]
+def widened(logits: Tensor) -> Tensor:
+    """In float32, where a loss does its arithmetic; float64 stays as it is."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+__all__ = ["LossTerm", "kept_rows", "widened"]
