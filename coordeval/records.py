@@ -95,6 +95,11 @@ class Rollout:
     scores: list[float] | None = None
     slots: list[SlotReading] | None = None
 
+    @property
+    def failed(self) -> bool:
+        """True where the engine, not the model, kept the answer from being made or finished."""
+        return self.error is not None or self.finish_reason == "error"
+
 
 class SlotReading(NamedTuple):
     """What the model's own distribution was at one coordinate slot, before any mask.

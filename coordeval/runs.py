@@ -15,11 +15,14 @@ from coordeval.data.objects import read_object, write_object
 from coordeval.errors import DataError, RunLockedError, RunMismatchError
 from coordeval.jsonl import dump_line, load_json, read_lines, truncate_torn_tail
 from coordeval.records import FINISH_REASONS, Category, GroundTruthObject, Rollout
+from coordeval.slot_table import SlotLog, load_slot_table, store_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import Self
+
+    import pandas as pd
 
 RUN_FORMAT = "coordeval-run/1"
 ROLLOUTS_NAME = "rollouts.jsonl"
@@ -78,6 +81,16 @@ class Run:
     def rollouts(self) -> Iterator[Rollout]:
         """Rollouts in file order; DataError names file and line. A torn last line is left out."""
         yield from iter_rollouts(self.rollouts_path, self.frame)
+
+
+def read_slots(run: Run) -> pd.DataFrame | None:
+    """The run's slot telemetry: (id, sample_index) and the fields of SlotReading, in line order.
+
+    None for a run without telemetry, and for a bare file. Without any slot the table is empty,
+    with the same types (`SLOT_COLUMNS`); unknown values are `pd.NA`, or None in columns of text.
+    Raises DataError where the table cannot be read.
+    """
+    return load_slot_table(run.rollouts_path) if run.is_directory else None
 
 
 def open_run(path: Path) -> Run:
@@ -251,12 +264,14 @@ class RunWriter:
     """Appends rollouts to a run directory; safe against kill -9, and one writer at a time.
 
     `identity` is the part of run.json that must be equal when a run is resumed; RunMismatchError
-    names what differs. `finished` holds (id, sample_index) of the lines already there.
+    names what differs. `finished` holds (id, sample_index) of the lines already there. Slots are
+    kept in a log of their own until `finish` makes the table of them.
     """
 
     def __init__(self, path: Path, *, identity: dict[str, Any], extra: dict[str, Any]) -> None:
         self.path = path
         self._handle: BinaryIO | None = None
+        self._slots: SlotLog | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path / LOCK_NAME, timeout=0)
@@ -270,6 +285,7 @@ class RunWriter:
         try:
             self.meta = self._open_meta(identity, extra)
             self._handle = self._open_rollouts()
+            self._slots = SlotLog(path)
             self.finished = self._read_finished()
         except BaseException:
             self.close()
@@ -316,14 +332,19 @@ class RunWriter:
     def append(self, rollouts: Iterable[Rollout]) -> None:
         """Write rollouts as whole lines in one write, and sync them to the disk."""
         assert self._handle is not None
+        assert self._slots is not None
         batch = list(rollouts)
+        self._slots.append(batch)  # first, so that no line ever stands without its slots
         self._handle.write(b"".join(dump_line(rollout_to_json(rollout)) for rollout in batch))
         self._handle.flush()
         os.fsync(self._handle.fileno())
         self.finished.update((rollout.id, rollout.sample_index) for rollout in batch)
 
     def finish(self, status: str, counts: dict[str, Any]) -> None:
-        """Store the run's status and counts in run.json."""
+        """Store the run's slots in a table, and its status and counts in run.json."""
+        if self._slots is not None:
+            self._slots.close()
+            store_slots(self.path / ROLLOUTS_NAME)
         self.meta |= {"status": status, "counts": counts, "updated": _now()}
         write_atomically(self.path / META_NAME, orjson.dumps(self.meta, option=orjson.OPT_INDENT_2))
 
@@ -332,6 +353,9 @@ class RunWriter:
         if self._handle is not None:
             self._handle.close()
             self._handle = None
+        if self._slots is not None:
+            self._slots.close()
+            self._slots = None
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -369,6 +393,7 @@ __all__ = [
     "iter_rollouts",
     "open_run",
     "read_meta",
+    "read_slots",
     "rollout_from_json",
     "rollout_to_json",
     "write_atomically",

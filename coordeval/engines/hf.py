@@ -1,4 +1,4 @@
-"""The Hugging Face engine: a Qwen-VL checkpoint decoding freely in this process."""
+"""The Hugging Face engine: a Qwen-VL checkpoint decoding in this process."""
 
 from __future__ import annotations
 
@@ -14,29 +14,40 @@ from coordeval import __version__
 from coordeval.coords import CoordVocabulary
 from coordeval.data.images import load_upright_rgb
 from coordeval.engines.base import error_rollout, new_rollout
+from coordeval.engines.hf_control import BatchControl
 from coordeval.engines.hf_decode import decode_batch
 from coordeval.engines.hf_inputs import apply_pixel_limits, collate, encode_sample, render_prompt
-from coordeval.engines.hf_text import read_answer
-from coordeval.errors import CheckpointError, DataError
+from coordeval.engines.hf_telemetry import SlotRecorder
+from coordeval.engines.hf_text import decode_verbatim, read_answer, read_controlled
+from coordeval.errors import CheckpointError, ConfigError, DataError
+from coordeval.parsers.dialects import DEFAULT_DIALECT, dialect_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from coordeval.data.pixels import PixelLimits
     from coordeval.data.prompts import Prompt
+    from coordeval.decoding.control import ControlPlan
+    from coordeval.decoding.masking import LogitMasker
+    from coordeval.decoding.token_table import TokenTable
     from coordeval.engines.base import DecodeSettings, Request
+    from coordeval.engines.hf_control import RowControl
     from coordeval.engines.hf_decode import DecodedRow
     from coordeval.engines.hf_inputs import EncodedSample
     from coordeval.engines.hf_loading import Reader
-    from coordeval.records import Rollout
+    from coordeval.engines.hf_text import Answer
+    from coordeval.parsers.dialects import Dialect
+    from coordeval.records import Rollout, SlotReading
 
 
 class HfEngine:
     """Decodes batches of requests with one model.
 
     `load` gives the model when it is first needed (a lambda around one that is already there, in
-    training). `dtype` and `attention` are names to store. Out of memory halves the batch, for good;
-    a batch of one that does not fit is an error line. `notify` hears of such events.
+    training). `dtype` and `attention` are names to store. `dialect` is what decode-time control and
+    telemetry read the answer in. Out of memory halves the batch, for good; a batch of one that does
+    not fit is an error line. `notify` hears of such events. Raises CheckpointError and ConfigError
+    where this tokenizer or dialect cannot have the control that `decode` asks for.
     """
 
     def __init__(
@@ -47,6 +58,7 @@ class HfEngine:
         prompt: Prompt,
         decode: DecodeSettings,
         dtype: str,
+        dialect: Dialect | None = None,
         pixels: PixelLimits | None = None,
         batch_size: int = 8,
         device: str = "",
@@ -65,6 +77,40 @@ class HfEngine:
         self._environment = {"device": device, "attention": attention, "batch_size": batch_size}
         apply_pixel_limits(reader.image_processor, pixels)
         self._prompt_ids = render_prompt(reader.tokenizer, prompt, reader.image_token_id)
+        self._dialect = dialect or dialect_named(DEFAULT_DIALECT)
+        self._table: TokenTable | None = None
+        self._plan: ControlPlan | None = None
+        self._masker: LogitMasker | None = None
+        self._prepare_control(reader.vocab_size)
+
+    def _prepare_control(self, vocab_size: int | None) -> None:
+        """Compile what the settings ask for; nothing where they ask for nothing."""
+        decode = self._decode
+        controlled = decode.constraint.mode != "none" or decode.guard.mode != "off"
+        if not (controlled or decode.telemetry):
+            return
+        if decode.telemetry and "token" not in self._dialect.coordinates:
+            raise ConfigError(
+                f"--telemetry reads coordinate tokens, and the dialect {self._dialect.name} writes "
+                "integers: leave it out, or use a dialect of tokens"
+            )
+        from coordeval.decoding.control import ControlPlan
+        from coordeval.decoding.token_table import TokenTable
+
+        reader = self._reader
+        self._table = TokenTable.from_tokenizer(
+            reader.tokenizer, end_ids=reader.end_ids, vocab_size=vocab_size
+        )
+        if controlled:
+            self._plan = ControlPlan(decode.constraint, decode.guard, self._dialect, self._table)
+        self._masker = None
+
+    def _load_model(self) -> None:
+        self._model = self._load()
+        # What is in memory may be wider or narrower than its configuration file said.
+        width = int(self._model.config.get_text_config().vocab_size)
+        if self._table is not None and self._table.vocab_size != width:
+            self._prepare_control(width)
 
     def describe(self) -> dict[str, Any]:
         """Say what this engine is, as `Engine.describe`."""
@@ -117,7 +163,7 @@ class HfEngine:
 
     def _answer_batch(self, requests: Sequence[Request]) -> list[Rollout]:
         if self._model is None:
-            self._model = self._load()
+            self._load_model()
         started = time.perf_counter()
         encoded: list[tuple[Request, EncodedSample]] = []
         failed: dict[tuple[str, int], Rollout] = {}
@@ -168,24 +214,72 @@ class HfEngine:
             pad_id=reader.pad_id,
             image_token_id=reader.image_token_id,
         )
+        control = self._start_control(len(encoded))
+        recorder = None
+        if self._decode.telemetry and self._table is not None:
+            recorder = SlotRecorder(self._table.coords, self._model.device)
         rows = decode_batch(
             self._model,
             batch,
             reader,
             self._decode,
             seeds=[request.seed for request, _ in encoded],
+            sample_indices=[request.sample_index for request, _ in encoded],
+            control=control,
+            recorder=recorder,
         )
-        return [
-            self._to_rollout(request, sample, row)
-            for (request, sample), row in zip(encoded, rows, strict=True)
+        controls: list[RowControl | None] = [None] * len(rows)
+        if control is not None:
+            controls = [*control.results([row.token_ids for row in rows])]
+        answers = [
+            self._read_answer(row, controlled)
+            for row, controlled in zip(rows, controls, strict=True)
         ]
+        rollouts = [
+            self._to_rollout(request, sample, row, answer, controlled)
+            for (request, sample), row, answer, controlled in zip(
+                encoded, rows, answers, controls, strict=True
+            )
+        ]
+        if recorder is not None:
+            self._add_slots(rollouts, recorder)
+        return rollouts
 
-    def _to_rollout(self, request: Request, sample: EncodedSample, row: DecodedRow) -> Rollout:
-        answer = read_answer(row.token_ids, self._reader.end_ids, self._reader.tokenizer)
-        if row.broken_at is not None and row.broken_at < len(answer.token_ids):
+    def _start_control(self, num_rows: int) -> BatchControl | None:
+        plan = self._plan
+        if plan is None:
+            return None
+        if plan.constraint is not None and self._masker is None:
+            from coordeval.decoding.masking import LogitMasker
+
+            self._masker = LogitMasker(plan.constraint, self._model.device)
+        return BatchControl(plan, self._masker, num_rows)
+
+    def _read_answer(self, row: DecodedRow, control: RowControl | None) -> Answer:
+        end_ids, tokenizer = self._reader.end_ids, self._reader.tokenizer
+        if control is None:
+            return read_answer(row.token_ids, end_ids, tokenizer)
+        return read_controlled(row.token_ids, control, end_ids, tokenizer)
+
+    def _to_rollout(
+        self,
+        request: Request,
+        sample: EncodedSample,
+        row: DecodedRow,
+        answer: Answer,
+        control: RowControl | None,
+    ) -> Rollout:
+        stopped = control is not None and control.stopped
+        # Behind the last token that counts only padding can be broken.
+        last = answer.written - stopped
+        if row.broken_at is not None and row.broken_at <= last:
             return error_rollout(
                 request, f"the model's logits are not numbers at token {row.broken_at}"
             )
+        guard = None
+        if control is not None and control.verdict is not None:
+            saved = self._decode.max_new_tokens - control.written if stopped else 0
+            guard = control.verdict.to_json(saved)
         return new_rollout(
             request,
             answer.text,
@@ -193,11 +287,32 @@ class HfEngine:
             token_ids=answer.token_ids,
             token_logprobs=row.logprobs[: len(answer.token_ids)],
             prompt_tokens=len(sample.prompt_ids),
+            guard=guard,
+            error=None if control is None else control.error,
         )
+
+    def _add_slots(self, rollouts: Sequence[Rollout], recorder: SlotRecorder) -> None:
+        """Give every rollout that has tokens the readings at its coordinate slots."""
+        from coordeval.decoding.slots import find_slots
+
+        assert self._table is not None
+        table = self._table
+        places = [find_slots(rollout.token_ids or (), table, self._dialect) for rollout in rollouts]
+        texts: dict[int, str] = {}
+
+        def text_of(token_id: int) -> str:
+            if token_id not in texts:
+                texts[token_id] = decode_verbatim([token_id], self._reader.tokenizer)
+            return texts[token_id]
+
+        readings: list[list[SlotReading]] = recorder.readings(places, text_of)
+        for rollout, slots in zip(rollouts, readings, strict=True):
+            if rollout.token_ids is not None:
+                rollout.slots = slots
 
     def close(self) -> None:
         """Let go of the model and of CUDA's cached memory."""
-        self._model = None
+        self._model = self._masker = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -4,11 +4,12 @@
 Sampling draws from each rollout's own random stream, one uniform number per step, and inverts the
 cumulative distribution: what a row writes depends neither on its neighbours nor on its place.
 
-Shape legend: B rows, S tokens so far, V vocabulary.
+Shape legend: B rows, N rows that are sampled, S tokens so far, V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coordeval.engines.base import DecodeSettings
+    from coordeval.engines.hf_control import BatchControl
+    from coordeval.engines.hf_telemetry import SlotRecorder
 
 
 def repetition_penalised(
@@ -29,13 +32,20 @@ def repetition_penalised(
     return torch.where(seen_BV, changed, logits_BV)
 
 
-def sampling_probabilities(logits_BV: torch.Tensor, settings: DecodeSettings) -> torch.Tensor:
+def sampling_probabilities(
+    logits_BV: torch.Tensor,
+    settings: DecodeSettings,
+    temperatures_B: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Float64 probabilities (B, V) after temperature, then top-k, then top-p; rows sum to 1.
 
-    Top-k keeps all tokens tied with the k-th. Top-p keeps the smallest set of most probable tokens
-    whose mass reaches p (Holtzman et al., 2020), always at least one; ties go to the smaller id.
+    `temperatures_B` are float64 and above 0, by default all `settings.temperature`. Top-k keeps
+    all tokens tied with the k-th. Top-p keeps the smallest set of most probable tokens whose mass
+    reaches p (Holtzman et al., 2020), always at least one; ties go to the smaller id.
     """
-    scaled_BV = logits_BV.double() / settings.temperature
+    if temperatures_B is None:
+        temperatures_B = torch.full_like(logits_BV[:, 0], settings.temperature, dtype=torch.float64)
+    scaled_BV = logits_BV.double() / temperatures_B[:, None]
     vocabulary_size = scaled_BV.shape[-1]
     if 0 < settings.top_k < vocabulary_size:
         kth_B1 = torch.topk(scaled_BV, settings.top_k).values[:, -1:]
@@ -68,8 +78,11 @@ class TokenChooser(LogitsProcessor):  # type: ignore[misc]
     """The only logits processor of a rollout: leaves nothing but the chosen token possible.
 
     Sits where the raw logits arrive, so the log-probabilities it notes are those of the model
-    itself. Only (B,) numbers are kept per step. A row whose logits are not numbers gets
-    the end token and is reported by `broken_at`.
+    itself, and so is what `recorder` notes. Then come the masks of `control`, and only then
+    repetition penalty, temperature, top-k and top-p: what is not allowed has no probability that a
+    penalty could scale or a filter count. Only (B,) numbers are kept per step. `sample_indices`
+    (one per row, by default all 0) give the rows' temperatures. A row whose logits are not numbers
+    gets the end token and is reported by `broken_at`.
     """
 
     def __init__(
@@ -79,11 +92,21 @@ class TokenChooser(LogitsProcessor):  # type: ignore[misc]
         seeds: Sequence[int],
         attention_mask_BS: torch.Tensor,
         end_id: int,
+        sample_indices: Sequence[int] | None = None,
+        control: BatchControl | None = None,
+        recorder: SlotRecorder | None = None,
     ) -> None:
         self.settings = settings
         self._streams = [np.random.default_rng(seed) for seed in seeds]
+        temperatures = [
+            settings.temperature_of(index) for index in sample_indices or [0] * len(seeds)
+        ]
+        self._sampled = [row for row, value in enumerate(temperatures) if value > 0]
+        self._temperatures = [temperatures[row] for row in self._sampled]
         self._mask_BS = attention_mask_BS.bool()
         self._end_id = end_id
+        self._control = control
+        self._recorder = recorder
         self._seen_BV: torch.Tensor | None = None
         self._steps: list[torch.Tensor] = []
         self._broken: list[torch.Tensor] = []
@@ -91,12 +114,21 @@ class TokenChooser(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Raw logits `scores` (B, V) to zeros at the chosen tokens and -inf elsewhere."""
         logits_BV = scores.float()
-        broken_B = ~torch.isfinite(logits_BV.logsumexp(dim=-1))
-        logits_BV = torch.where(broken_B[:, None], torch.zeros_like(logits_BV), logits_BV)
-        chosen_B = torch.where(broken_B, self._end_id, self._choose(input_ids, logits_BV))
-        self._steps.append(
-            logits_BV.gather(-1, chosen_B[:, None]).squeeze(-1) - logits_BV.logsumexp(dim=-1)
-        )
+        log_sum_B = logits_BV.logsumexp(dim=-1)
+        broken_B = ~torch.isfinite(log_sum_B)
+        logits_BV = logits_BV.masked_fill(broken_B[:, None], 0.0)
+        log_sum_B = log_sum_B.masked_fill(broken_B, math.log(scores.shape[-1]))
+        if self._recorder is not None:
+            self._recorder.note(logits_BV, log_sum_B)
+        if self._control is None:
+            chosen_B, ends_B = self._choose(input_ids, logits_BV), broken_B
+        else:
+            written_BS = input_ids[:, self._mask_BS.shape[1] :]
+            allowed_BV = self._control.masked(written_BS, logits_BV)
+            chosen_B = self._choose(input_ids, allowed_BV)
+            ends_B = broken_B | self._control.ends(allowed_BV, chosen_B)
+        chosen_B = torch.where(ends_B, self._end_id, chosen_B)
+        self._steps.append(logits_BV.gather(-1, chosen_B[:, None]).squeeze(-1) - log_sum_B)
         self._broken.append(broken_B)
         return torch.full_like(scores, -torch.inf).scatter(-1, chosen_B[:, None], 0.0)
 
@@ -104,12 +136,22 @@ class TokenChooser(LogitsProcessor):  # type: ignore[misc]
         if self.settings.repetition_penalty != 1.0:
             seen_BV = self._note_seen(input_ids_BS, logits_BV)
             logits_BV = repetition_penalised(logits_BV, seen_BV, self.settings.repetition_penalty)
-        if self.settings.greedy:
+        if not self._sampled:
             return logits_BV.argmax(dim=-1)
-        uniforms_B = torch.tensor(
-            [stream.random() for stream in self._streams], dtype=torch.float64
-        ).to(logits_BV.device)
-        return draw(sampling_probabilities(logits_BV, self.settings), uniforms_B)
+        device = logits_BV.device
+        mixed = len(self._sampled) < len(self._streams)
+        rows_N = torch.tensor(self._sampled, device=device)
+        sampled_NV = logits_BV.index_select(0, rows_N) if mixed else logits_BV
+        draws = [
+            (self._streams[row].random(), temperature)
+            for row, temperature in zip(self._sampled, self._temperatures, strict=True)
+        ]
+        uniforms_N, temperatures_N = torch.tensor(draws, dtype=torch.float64).to(device).unbind(-1)
+        probabilities_NV = sampling_probabilities(sampled_NV, self.settings, temperatures_N)
+        drawn_N = draw(probabilities_NV, uniforms_N)
+        if not mixed:
+            return drawn_N
+        return logits_BV.argmax(dim=-1).index_copy(0, rows_N, drawn_N)
 
     def _note_seen(self, input_ids_BS: torch.Tensor, logits_BV: torch.Tensor) -> torch.Tensor:
         """Which tokens stand in the prompt (padding left out) or were written, (B, V) bool."""

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from coordeval.engines.base import DecodeSettings
+    from coordeval.engines.hf_control import BatchControl
     from coordeval.engines.hf_inputs import Batch
     from coordeval.engines.hf_loading import Reader
+    from coordeval.engines.hf_telemetry import SlotRecorder
 
 
 class DecodedRow(NamedTuple):
@@ -54,15 +56,30 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def decode_batch(
-    model: Any, batch: Batch, reader: Reader, settings: DecodeSettings, *, seeds: Sequence[int]
+    model: Any,
+    batch: Batch,
+    reader: Reader,
+    settings: DecodeSettings,
+    *,
+    seeds: Sequence[int],
+    sample_indices: Sequence[int] | None = None,
+    control: BatchControl | None = None,
+    recorder: SlotRecorder | None = None,
 ) -> list[DecodedRow]:
-    """Decode one batch freely; one row per sample, in order. `seeds` holds one per row."""
+    """Decode one batch, freely or under control; one row per sample, in order.
+
+    `seeds` and `sample_indices` (by default all 0) hold one number per row. `control` and
+    `recorder` are of this batch, and are asked afterwards for what came of it.
+    """
     inputs = batch.model_inputs(model.device, model.dtype)
     chooser = TokenChooser(
         settings,
         seeds=seeds,
         attention_mask_BS=inputs["attention_mask"],
         end_id=reader.end_id,
+        sample_indices=sample_indices,
+        control=control,
+        recorder=recorder,
     )
     generation_config = GenerationConfig(
         do_sample=False,

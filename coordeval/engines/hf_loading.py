@@ -28,13 +28,17 @@ ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """What reads prompts and images for a model, and knows where its answers end."""
+    """What reads prompts and images for a model, and knows where its answers end.
+
+    `vocab_size` is the width of the logits that the configuration promises, None where it does not.
+    """
 
     tokenizer: Any
     image_processor: Any
     image_token_id: int
     end_ids: frozenset[int]
     pad_id: int
+    vocab_size: int | None = None
 
     @property
     def end_id(self) -> int:
@@ -100,7 +104,18 @@ def make_reader(
         image_token_id=int(image_token_id),
         end_ids=frozenset(end_ids),
         pad_id=min(end_ids) if pad_id is None else int(pad_id),
+        vocab_size=_vocab_size(config),
     )
+
+
+def _vocab_size(config: Mapping[str, Any]) -> int | None:
+    """Width of the logits; newer configurations keep it with the text model's settings."""
+    text = config.get("text_config")
+    for part in (text if isinstance(text, dict) else {}, config):
+        size = part.get("vocab_size")
+        if isinstance(size, int) and size > 0:
+            return size
+    return None
 
 
 def check_model_type(config: Mapping[str, Any], source: str) -> None:

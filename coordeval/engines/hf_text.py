@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+
+    from coordeval.engines.hf_control import RowControl
+    from coordeval.records import FinishReason
 
 
 class Answer(NamedTuple):
@@ -13,7 +16,12 @@ class Answer(NamedTuple):
 
     text: str
     token_ids: list[int]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
+
+    @property
+    def written(self) -> int:
+        """How many tokens were written before the end token."""
+        return len(self.token_ids) - (self.finish_reason == "stop")
 
 
 def cut_at_end(row_ids: Sequence[int], end_ids: Collection[int]) -> tuple[list[int], bool]:
@@ -39,6 +47,17 @@ def read_answer(row_ids: Sequence[int], end_ids: Collection[int], tokenizer: Any
     return Answer(text, token_ids, "stop" if ended else "length")
 
 
+def read_controlled(
+    row_ids: Sequence[int], control: RowControl, end_ids: Collection[int], tokenizer: Any
+) -> Answer:
+    """As `read_answer`; a row that control ended goes without the end token it was forced to."""
+    if not control.stopped and control.error is None:
+        return read_answer(row_ids, end_ids, tokenizer)
+    token_ids = list(row_ids[: control.written])
+    reason: FinishReason = "loop_guard" if control.stopped else "grammar_error"
+    return Answer(decode_verbatim(token_ids, tokenizer), token_ids, reason)
+
+
 def decode_verbatim(token_ids: Sequence[int], tokenizer: Any) -> str:
     """Text of token ids with nothing skipped or tidied; empty for no ids."""
     if not token_ids:
@@ -49,4 +68,4 @@ def decode_verbatim(token_ids: Sequence[int], tokenizer: Any) -> str:
     return text
 
 
-__all__ = ["Answer", "cut_at_end", "decode_verbatim", "read_answer"]
+__all__ = ["Answer", "cut_at_end", "decode_verbatim", "read_answer", "read_controlled"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from coordeval.engines.identity import essence
 from coordeval.errors import ConfigError, RunIncomplete, RunMismatchError
 from coordeval.runs import META_NAME, ROLLOUTS_NAME, RunWriter, open_run
+from coordeval.slot_table import load_slots, slot_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,12 +117,21 @@ def _join_selections(runs: list[Run]) -> tuple[dict[str, Any], list[Run]]:
 def _interleaved(runs: Sequence[Run]) -> Iterator[Rollout]:
     """Sample by sample from each run in turn: shards hold every n-th, so this is dataset order."""
     by_sample = [
-        [list(group) for _, group in groupby(run.rollouts(), key=lambda rollout: rollout.id)]
+        [list(group) for _, group in groupby(_with_slots(run), key=lambda rollout: rollout.id)]
         for run in runs
     ]
     for row in zip_longest(*by_sample, fillvalue=()):
         for group in row:
             yield from group
+
+
+def _with_slots(run: Run) -> Iterator[Rollout]:
+    """The run's rollouts with their telemetry, where it has some."""
+    slots = load_slots(run.path)
+    for rollout in run.rollouts():
+        if slots is not None:
+            rollout.slots = slots.get(slot_key(rollout.id, rollout.sample_index), [])
+        yield rollout
 
 
 def _require_unique(runs: Sequence[Run]) -> None:

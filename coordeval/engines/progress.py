@@ -72,7 +72,7 @@ class ProgressCounter:
 
         for rollout in rollouts:
             self._made += 1
-            if rollout.finish_reason == "error":
+            if rollout.failed:
                 self._errors += 1
                 continue
             self._tokens += len(rollout.token_ids or ())

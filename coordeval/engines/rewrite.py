@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from coordeval.errors import DataError, RunLockedError
 from coordeval.jsonl import load_json, read_lines
 from coordeval.runs import LOCK_NAME, ROLLOUTS_NAME, write_atomically
+from coordeval.slot_table import store_slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,12 +20,16 @@ Line = tuple[dict[str, "Any"], bytes]
 
 
 def drop_error_lines(run_path: Path) -> int:
-    """Take lines with `finish_reason` error out of a run, so that they are made anew; how many."""
+    """Take lines that failed (`Rollout.failed`) out of a run, to be made anew; how many."""
     dropped = 0
 
     def without_errors(lines: list[Line]) -> list[Line]:
         nonlocal dropped
-        kept = [line for line in lines if line[0].get("finish_reason") != "error"]
+        kept = [
+            line
+            for line in lines
+            if line[0].get("finish_reason") != "error" and line[0].get("error") is None
+        ]
         dropped = len(lines) - len(kept)
         return kept
 
@@ -60,6 +65,7 @@ def _rewrite(run_path: Path, change: Callable[[list[Line]], list[Line]]) -> None
             changed = change(list(lines))
             if changed != lines:
                 write_atomically(path, b"".join(line for _, line in changed))
+                store_slots(path)  # its rows stand in the order of the lines
     except Timeout:
         raise RunLockedError(f"{run_path}: another process is writing this run") from None
 

@@ -137,16 +137,17 @@ def count_lines(out: Path, requests: Sequence[Request]) -> dict[str, Any]:
     asked = Counter(request.key for request in requests)
     seen: Counter[Key] = Counter()
     reasons: Counter[str] = Counter()
-    tokens = 0
+    tokens = errors = 0
     for rollout in open_run(out).rollouts():
         seen[rollout.id, rollout.sample_index] += 1
         reasons[rollout.finish_reason or "unknown"] += 1
         tokens += len(rollout.token_ids or ())
+        errors += rollout.failed
     return {
         "samples": len({request.id for request in requests}),
         "rollouts": len(requests),
         "finished": sum(1 for key in asked if key in seen),
-        "errors": reasons["error"],
+        "errors": errors,
         "unexpected": sum(1 for key in seen if key not in asked),
         "repeated": sum(count - 1 for count in seen.values()),
         "tokens": tokens,

@@ -17,7 +17,7 @@ from coordeval.metrics.columns import (
 )
 from coordeval.metrics.geometry import polygon_area, whole_pixels_clamped
 from coordeval.metrics.iou import Shapes, areas
-from coordeval.metrics.other_samples import OtherSamples, has_failed
+from coordeval.metrics.other_samples import OtherSamples
 from coordeval.metrics.pred_columns import pred_columns
 from coordeval.parsers import parse
 
@@ -88,7 +88,7 @@ def collect(
 def _read_rollout(
     rollout: Rollout, index: int, first_record: int, dialect: Dialect
 ) -> tuple[ImageEntry, ParsedRollout | None]:
-    failed = has_failed(rollout)
+    failed = rollout.failed
     parsed = None if failed else parse(rollout.text, dialect)
     issues: dict[str, int] = {}
     num_found = num_valid = 0

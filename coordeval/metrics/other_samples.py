@@ -47,7 +47,7 @@ class OtherSamples:
         """Parse one rollout and keep its valid records; an engine error has none."""
         self._length += 1
         kept = None
-        if not has_failed(rollout):
+        if not rollout.failed:
             objects = parse(rollout.text, self._dialect).objects
             kept = [(record.desc, record.kind, record.values) for record in objects]
         self._kept.setdefault(rollout.sample_index, []).append(_Kept(rollout.id, kept))
@@ -91,9 +91,4 @@ def _laid_out(
     )
 
 
-def has_failed(rollout: Rollout) -> bool:
-    """True where the engine reported an error: there is no output to judge."""
-    return rollout.error is not None or rollout.finish_reason == "error"
-
-
-__all__ = ["OtherSamples", "has_failed"]
+__all__ = ["OtherSamples"]

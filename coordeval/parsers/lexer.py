@@ -58,7 +58,11 @@ _RESYNC = re.compile(
     "|(?P<end>" + _RECORD_END + ")",
     re.DOTALL,
 )
-_CLOSED_LATER = re.compile(r"\}" + _W + r"(?:\]|\}" + _W + r"\Z)|" + RECORD_START.pattern)
+# Closing brackets in the middle of an open string may be its own text; at the very end of the
+# answer they close the container, and the quote is what is missing.
+_CLOSED_AT_END = re.compile(
+    r"\}" + _W + r"(?:\](?:" + _W + r"\})?+" + _W + r"(?:\Z|<\||```)|\}" + _W + r"\Z)"
+)
 _NESTED_STEP = re.compile(r'[\[\]{}"]')
 _CLOSER = {"[": "]", "{": "}"}
 MAX_SCANS_TO_END = 16
@@ -93,12 +97,12 @@ def read_string(text: str, position: int, followers: str) -> tuple[str, int]:
 
     Returns the value and the position after the closing quote. Raises BrokenRecord with detail
     `unclosed_string` where the quote found is really the opening quote of a later key, or where
-    the string runs over closed records to the end; `bad_string` for control characters and
+    the string runs over the closing brackets of the answer; `bad_string` for control characters and
     unknown escapes; TruncatedText where the text ends inside.
     """
     match = STRING.match(text, position)
     if match is None:
-        if _CLOSED_LATER.search(text, position + 1):
+        if _CLOSED_AT_END.search(text, position + 1):
             raise BrokenRecord("unclosed_string", position + 1)
         raise TruncatedText
     after = skip_spaces(text, match.end())

@@ -87,9 +87,9 @@ def test_the_extremes_of_the_uniform_hit_possible_tokens(uniform):
     assert probabilities[0, chosen] > 0
 
 
-def chooser(decode, prompt, seeds=(1,), mask=None):
+def chooser(decode, prompt, seeds=(1,), mask=None, **options):
     mask = torch.ones_like(prompt) if mask is None else mask
-    return TokenChooser(decode, seeds=seeds, attention_mask_BS=mask, end_id=0)
+    return TokenChooser(decode, seeds=seeds, attention_mask_BS=mask, end_id=0, **options)
 
 
 def test_only_the_chosen_token_stays_possible():
@@ -157,3 +157,82 @@ def test_a_row_draws_the_same_in_any_company():
     for _ in range(20):
         row = together(prompt, logits)[2].argmax()
         assert alone(prompt[:1], logits[2:]).argmax() == row
+
+
+class Allowing:
+    """Control that allows the same tokens in every row, and ends the rows it is told to."""
+
+    def __init__(self, allowed, ends=None):
+        self.allowed, self.forced = torch.tensor(allowed), ends
+
+    def masked(self, written, logits):
+        return logits.masked_fill(~self.allowed, -torch.inf)
+
+    def ends(self, masked, chosen):
+        assert torch.isfinite(masked.gather(-1, chosen[:, None])).all()
+        return torch.tensor(self.forced or [False] * len(chosen))
+
+
+@given(
+    logits=st.lists(st.floats(-8, 8, width=32), min_size=6, max_size=6, unique=True),
+    allowed=st.lists(st.booleans(), min_size=6, max_size=6).filter(any),
+    penalty=st.sampled_from([0.5, 1.0, 1.7]),
+    temperature=st.sampled_from([0.0, 0.3, 2.5]),
+    top_k=st.integers(0, 7),
+    top_p=st.floats(0.05, 1.0),
+    seed=st.integers(0, 50),
+)
+def test_what_is_not_allowed_is_never_chosen(
+    logits, allowed, penalty, temperature, top_k, top_p, seed
+):
+    """No penalty, temperature or filter brings a masked token back; the raw logprob is noted."""
+    decode = settings(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=penalty)
+    prompt = torch.tensor([[0, 1, 2]])
+    choose = chooser(decode, prompt, seeds=(seed,), control=Allowing(allowed))
+    chosen = choose(prompt, torch.tensor([logits])).argmax().item()
+    assert allowed[chosen]
+    raw = torch.tensor(logits).double().log_softmax(-1)[chosen].item()
+    assert choose.logprobs() == [[pytest.approx(raw, abs=1e-5)]]
+
+
+def test_filters_count_only_what_is_allowed():
+    """Top-k takes the k best of the allowed tokens: a masked favourite uses up no place."""
+    logits = torch.tensor([[9.0, 8.0, 2.0, 1.0, 0.0]])
+    prompt = torch.zeros(1, 1, dtype=torch.long)
+    control = Allowing([False, False, True, True, True])
+    choose = chooser(settings(temperature=3.0, top_k=2), prompt, control=control)
+    assert {choose(prompt, logits).argmax().item() for _ in range(60)} == {2, 3}
+
+
+def test_forced_rows_end_and_the_others_do_not_notice():
+    """A row that must end gets the end token; its neighbour draws what it draws alone."""
+    logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 2.0, 2.5]])
+    prompt = torch.zeros(2, 1, dtype=torch.long)
+    control = Allowing([True] * 3, ends=[True, False])
+    together = chooser(settings(), prompt, seeds=(4, 5), control=control)
+    alone = chooser(settings(), prompt[:1], seeds=(5,))
+    for _ in range(20):
+        first, second = together(prompt, logits).argmax(dim=1).tolist()
+        assert first == 0
+        assert second == alone(prompt[:1], logits[1:]).argmax().item()
+
+
+def test_greedy_and_drawn_rows_share_a_batch():
+    """Sample 0 takes the most probable token, the others draw at their own temperature."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 40, generator=generator)
+    prompt = torch.zeros(4, 1, dtype=torch.long)
+    decode = settings(temperature=0.0, samples=3, sample_temperature=1.5)
+    mixed = chooser(decode, prompt, seeds=(1, 2, 3, 4), sample_indices=[0, 1, 0, 2])
+    alone = [
+        chooser(settings(temperature=1.5), prompt[:1], seeds=(2,)),
+        chooser(settings(temperature=1.5), prompt[:1], seeds=(4,)),
+    ]
+    drawn = []
+    for _ in range(20):
+        chosen = mixed(prompt, logits).argmax(dim=1).tolist()
+        assert [chosen[0], chosen[2]] == logits[[0, 2]].argmax(dim=1).tolist()
+        assert chosen[1] == alone[0](prompt[:1], logits[1:2]).argmax().item()
+        assert chosen[3] == alone[1](prompt[:1], logits[3:]).argmax().item()
+        drawn.append(chosen[1])
+    assert len(set(drawn)) > 5

@@ -115,7 +115,7 @@ def test_batch_size_may_change_on_resuming(options, tmp_path):
         ({"pixels": "many"}, ConfigError),
         ({"batch_size": 0}, ConfigError),
         ({"max_new_tokens": 0}, ConfigError),
-        ({"samples": 2}, ConfigError),
+        ({"samples": 2, "sample_temperature": 0.0}, ConfigError),
         ({"prompt": "gone.toml"}, ConfigError),
         ({"prompt": "closed"}, ConfigError),
         ({"checkpoint": "gone"}, DataError),

@@ -270,11 +270,12 @@ def test_seeds_depend_on_seed_id_and_index_alone(samples):
         {"top_k": -1},
         {"repetition_penalty": 0.0},
         {"samples": 0, "temperature": 1.0},
-        {"samples": 2},
+        {"samples": 2, "sample_temperature": 0.0},
+        {"samples": 2, "sample_temperature": float("inf")},
     ],
 )
 def test_decode_settings_out_of_range_are_refused(settings):
-    """Settings without a meaning, and several equal greedy samples, are usage errors."""
+    """Settings without a meaning are usage errors; so are several samples that would be equal."""
     with pytest.raises(ConfigError):
         DecodeSettings(**({"max_new_tokens": 8} | settings))
 
