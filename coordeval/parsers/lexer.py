@@ -92,17 +92,20 @@ def skip_spaces(text: str, position: int) -> int:
     return match.end()
 
 
-def read_string(text: str, position: int, followers: str) -> tuple[str, int]:
+def read_string(
+    text: str, position: int, followers: str, *, cut_short: bool = False
+) -> tuple[str, int]:
     """Decode the JSON string at `position`; what follows it must be one of `followers`.
 
     Returns the value and the position after the closing quote. Raises BrokenRecord with detail
     `unclosed_string` where the quote found is really the opening quote of a later key, or where
-    the string runs over the closing brackets of the answer; `bad_string` for control characters and
+    the string runs over the closing brackets of the answer (unless the caller knows that it was
+    `cut_short`); `bad_string` for control characters and
     unknown escapes; TruncatedText where the text ends inside.
     """
     match = STRING.match(text, position)
     if match is None:
-        if _CLOSED_AT_END.search(text, position + 1):
+        if not cut_short and _CLOSED_AT_END.search(text, position + 1):
             raise BrokenRecord("unclosed_string", position + 1)
         raise TruncatedText
     after = skip_spaces(text, match.end())

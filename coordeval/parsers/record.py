@@ -225,7 +225,9 @@ def _read_value(
     if character in "[{":
         end = skip_nested(text, at, budget)
     elif character == '"':
-        value, end = read_string(text, at, ",}")
+        # Before its geometry a description without an end was cut, whatever it holds.
+        cut_short = key == "desc" and not fields.geometries
+        value, end = read_string(text, at, ",}", cut_short=cut_short)
         if key == "desc" and fields.desc is None:
             fields.desc = value
     else:
