@@ -80,6 +80,56 @@ def protocols_page() -> str:
     return NOTE + "# Protocols\n\n" + protocol_table_markdown()
 
 
+def engines_page() -> str:
+    """The engines, and what each can do."""
+    from coordeval.engines.capabilities import PROCESSOR_FLAG, capability_table
+
+    return NOTE + ENGINES_TEXT.format(table=capability_table(), flag=PROCESSOR_FLAG)
+
+
+ENGINES_TEXT = """# Engines
+
+| `--engine` | what decodes | needs |
+|---|---|---|
+| `hf` | Hugging Face transformers in this process | `pip install 'coordeval[hf]'` |
+| `vllm` | vLLM in this process | `pip install 'coordeval[vllm]'` |
+| `server` | any OpenAI-compatible vLLM server | `pip install 'coordeval[server]'`, `--server-url` |
+| `replay` | a recorded run; no model | |
+| `auto` | `vllm` where it is installed and CUDA is there, else `hf` | |
+
+All engines send the same prompt token ids and the same upright image, keep special tokens, store
+token ids and the log-probabilities before any processor, and end at the checkpoint's end tokens.
+In fp32, greedy, `hf` and `vllm` write the same tokens on the fixture checkpoints (a test). bf16 does not
+promise that of any two engines: compare runs made by the same one.
+
+`--data-parallel N` starts N engines (`hf`, `vllm`) side by side on one node, each on its own GPUs; a
+worker that dies costs nothing but time. `--engine-arg KEY=VALUE` hands anything on to vLLM.
+
+## What each can do
+
+{table}
+What an engine cannot do is refused with exit code 2 and the flag to add.
+
+## A server
+
+```
+vllm serve CKPT --structured-outputs-config '{{"backend": "guidance"}}' \\
+  {flag}
+COORDEVAL_API_KEY=... coordeval rollout CKPT --engine server --server-url http://HOST:8000/v1
+```
+
+CKPT is the checkpoint's folder, where it is at hand (tokenizer, vocabulary, hash), else the served
+model's name. The key is read from `COORDEVAL_API_KEY`, else `OPENAI_API_KEY`, and stored nowhere.
+coordeval must be installed where the server runs for the flag to work; without it the server
+applies the grammar itself, and the loop guard ends streams from this side. `--pixels` beyond the checkpoint's
+own limits needs a server started with `--trust-request-mm-kwargs`.
+
+Requests are tried again with growing pauses; what fails for good is an error line, and where the
+server is gone the rest become error lines at once: exit code 3, everything finished is kept,
+and `--retry-errors` makes what is missing.
+"""
+
+
 def score_picture() -> str:
     """The report of the degraded fixture checkpoint's recorded run, as an SVG."""
     from rich.console import Console
@@ -115,6 +165,7 @@ PAGES = {
     "parsing.md": parsing_page,
     "metrics.md": metrics_page,
     "protocols.md": protocols_page,
+    "engines.md": engines_page,
     "images/score.svg": score_picture,
     "images/compare.svg": compare_picture,
 }

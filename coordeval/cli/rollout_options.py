@@ -76,7 +76,8 @@ _engine = partial(typer.Option, rich_help_panel="Engine")
 Checkpoint = Annotated[
     str,
     typer.Argument(
-        metavar="CKPT", help="Checkpoint folder or hub id; a run to replay; a served model's name."
+        metavar="CKPT",
+        help="Checkpoint folder or hub id (or a served model's name; a run to replay).",
     ),
 ]
 Out = Annotated[
@@ -209,7 +210,8 @@ ServerUrl = Annotated[
     str | None,
     _engine(
         metavar="URL",
-        help="server: such as http://host:8000/v1; the API key comes from COORDEVAL_API_KEY.",
+        help="server: such as http://host:8000/v1; the API key comes from COORDEVAL_API_KEY, "
+        "else OPENAI_API_KEY.",
     ),
 ]
 ServerModel = Annotated[

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordeval.data.dataset import file_sha256
+from coordeval.engines.capabilities import require_capabilities
 from coordeval.engines.identity import named_part
 from coordeval.engines.replay import ReplayEngine
-from coordeval.errors import CheckpointError, ConfigError
+from coordeval.errors import CheckpointError
 from coordeval.runs import open_run
 
 if TYPE_CHECKING:
@@ -44,15 +45,7 @@ class ReplaySource:
         notify: Callable[[str], None],  # noqa: ARG002
     ) -> Engine:
         """Make the engine, as `Source.start`."""
-        for asked, option in (
-            (decode.constraint.mode != "none", "--constrain"),
-            (decode.guard.mode != "off", "--loop-guard"),
-            (decode.telemetry, "--telemetry"),
-        ):
-            if asked:
-                raise ConfigError(
-                    f"{option} has no meaning for a recorded run: roll a checkpoint out instead"
-                )
+        require_capabilities("replay", decode)
         return ReplayEngine(self._path, batch_size=self._batch_size)
 
 
