@@ -99,11 +99,11 @@ ENGINES_TEXT = """# Engines
 
 All engines send the same prompt token ids and the same upright image, keep special tokens, store
 token ids and the log-probabilities before any processor, and end at the checkpoint's end tokens.
-In fp32, greedy, `hf` and `vllm` write the same tokens on the fixture checkpoints (a test). bf16 does not
-promise that of any two engines: compare runs made by the same one.
+In fp32, greedy, `hf` and `vllm` write the same tokens on the fixture checkpoints (a test). bf16
+does not promise that of any two engines: compare runs made by the same one.
 
-`--data-parallel N` starts N engines (`hf`, `vllm`) side by side on one node, each on its own GPUs; a
-worker that dies costs nothing but time. `--engine-arg KEY=VALUE` hands anything on to vLLM.
+`--data-parallel N` starts N engines (`hf`, `vllm`) side by side on one node, each on its own
+GPUs; a worker that dies costs nothing but time. `--engine-arg KEY=VALUE` hands anything on to vLLM.
 
 ## What each can do
 
@@ -121,8 +121,8 @@ COORDEVAL_API_KEY=... coordeval rollout CKPT --engine server --server-url http:/
 CKPT is the checkpoint's folder, where it is at hand (tokenizer, vocabulary, hash), else the served
 model's name. The key is read from `COORDEVAL_API_KEY`, else `OPENAI_API_KEY`, and stored nowhere.
 coordeval must be installed where the server runs for the flag to work; without it the server
-applies the grammar itself, and the loop guard ends streams from this side. `--pixels` beyond the checkpoint's
-own limits needs a server started with `--trust-request-mm-kwargs`.
+applies the grammar itself, and the loop guard ends streams from this side. `--pixels` beyond the
+checkpoint's own limits needs a server started with `--trust-request-mm-kwargs`.
 
 Requests are tried again with growing pauses; what fails for good is an error line, and where the
 server is gone the rest become error lines at once: exit code 3, everything finished is kept,
