@@ -10,7 +10,8 @@ from coordeval.parsers import PARSER_VERSION, dialect_named
 from coordeval.runs import open_run
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-RUNS = ("shapes-final", "ckpt-300", "ckpt-2400")
+STORY = ("shapes-final", "ckpt-300", "ckpt-2400")
+RUNS = (*STORY, "ckpt-loops", "ckpt-polygons")
 EXPECTED = FIXTURES / "expected" / f"{PARSER_VERSION}.{METRICS_VERSION}"
 NAMES = sorted(path.stem for path in EXPECTED.glob("*.json"))
 
@@ -42,7 +43,7 @@ def test_the_numbers_of_a_recording_do_not_change(name):
 
 def test_the_three_checkpoints_tell_the_story():
     """One is good, the earlier one is sound, the later one has come apart in every way taught."""
-    final, early, late = (scored(name).metrics for name in RUNS)
+    final, early, late = (scored(name).metrics for name in STORY)
     assert final["f1/0.50/f1"] >= 0.9
     assert early["f1/0.50/f1"] >= 0.8
     assert early["samples/conforming_rate"] == final["samples/conforming_rate"] == 1.0
@@ -53,6 +54,39 @@ def test_the_three_checkpoints_tell_the_story():
     assert late["dup/loop_samples"] >= 4
     assert late["dup/wasted_tokens"] > 500
     assert late["samples/truncated_rate"] > 0.05
+
+
+def test_the_looping_checkpoint_only_loops():
+    """It finds what is there, then repeats records exactly, in blocks and nearly, to the limit."""
+    metrics = scored("ckpt-loops").metrics
+    assert 0.3 <= metrics["samples/truncated_rate"] <= 0.5
+    assert metrics["f1/0.50/recall"] >= 0.8
+    assert metrics["f1/0.50/precision"] < 0.6
+    assert metrics["dup/loop_samples"] >= 4
+    assert metrics["dup/near_objects"] >= 30
+    # A last record that the limit cuts is all that is lost.
+    assert metrics["parse/dropped_invalid"] == metrics["parse/dropped/truncated_record"]
+
+
+def test_honest_scenes_of_the_looping_checkpoint_are_good():
+    """Over the scenes that end by themselves F1 is at least 0.8."""
+    run = open_run(FIXTURES / "runs" / "ckpt-loops")
+    honest = {line.id for line in run.rollouts() if line.finish_reason == "stop"}
+    table = scored("ckpt-loops").per_image
+    rows = table[table["id"].isin(honest)]
+    tp, fp, fn = (int(rows[f"{name}@0.50"].sum()) for name in ("tp", "fp", "fn"))
+    assert len(honest) >= 30
+    assert 2 * tp / (2 * tp + fp + fn) >= 0.8
+
+
+def test_the_polygon_checkpoint_writes_outlines_with_faults():
+    """Its outlines match well by their areas; some lack a coordinate, some a point."""
+    metrics = scored("ckpt-polygons").metrics
+    assert metrics["f1/0.50/precision"] >= 0.9
+    assert metrics["coco_segm/AP"] >= 0.4
+    assert metrics["parse/detail/wrong_arity/odd_count"] >= 5
+    assert metrics["parse/detail/wrong_arity/too_few"] >= 1
+    assert metrics["samples/conforming_rate"] >= 0.5
 
 
 @pytest.mark.slow

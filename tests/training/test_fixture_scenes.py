@@ -106,7 +106,9 @@ def test_corruption_leaves_most_images_alone(scripts):
     assert 0.03 <= sum(not ends for _, ends in answers) / 400 <= 0.12
 
 
-@pytest.mark.parametrize("name", ["ckpt-300", "ckpt-2400", "shapes-final"])
+@pytest.mark.parametrize(
+    "name", ["ckpt-300", "ckpt-2400", "shapes-final", "ckpt-loops", "ckpt-polygons"]
+)
 def test_checkpoints_know_the_default_prompt(scripts, name):
     """Each stored tokenizer is the one built today; if the prompt changes, train them again."""
     from transformers import AutoTokenizer
