@@ -120,9 +120,11 @@ COORDEVAL_API_KEY=... coordeval rollout CKPT --engine server --server-url http:/
 
 CKPT is the checkpoint's folder, where it is at hand (tokenizer, vocabulary, hash), else the served
 model's name. The key is read from `COORDEVAL_API_KEY`, else `OPENAI_API_KEY`, and stored nowhere.
-coordeval must be installed where the server runs for the flag to work; without it the server
-applies the grammar itself, and the loop guard ends streams from this side. `--pixels` beyond the
-checkpoint's own limits needs a server started with `--trust-request-mm-kwargs`.
+coordeval must be installed where the server runs for the flag to work, and on CUDA vLLM 0.32 needs
+`VLLM_USE_V2_MODEL_RUNNER=0` in the server's environment: its newer runner takes no such processors.
+Without the flag the server applies the grammar itself, and the loop guard ends streams from this
+side. `--pixels` beyond the checkpoint's own limits needs a server started with
+`--trust-request-mm-kwargs`.
 
 Requests are tried again with growing pauses; what fails for good is an error line, and where the
 server is gone the rest become error lines at once: exit code 3, everything finished is kept,

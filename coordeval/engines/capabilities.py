@@ -43,7 +43,7 @@ FEATURES: dict[str, str] = {
 """Feature -> the option or setting that asks for it."""
 
 _RECORDED = _no("roll a checkpoint out instead: a recording is already written")
-_ADD_FLAG = f"start the server with: {PROCESSOR_FLAG}"
+_ADD_FLAG = f"start the server with: {PROCESSOR_FLAG} (on CUDA with VLLM_USE_V2_MODEL_RUNNER=0)"
 _TOP_K = _yes("from the 20 most probable tokens, with the bound stated")
 
 CAPABILITIES: dict[str, dict[str, Capability]] = {

@@ -32,7 +32,7 @@ class Bench:
     def __init__(self, path):
         import torch
 
-        from coordeval.data.prompts import default_prompt
+        from coordeval.data.prompts import default_prompt, load_prompt
         from coordeval.engines.checkpoint import resolve_checkpoint
         from coordeval.engines.hf_loading import load_model, load_reader
         from coordeval.parsers.dialects import dialect_named
@@ -40,7 +40,9 @@ class Bench:
         self.checkpoint = resolve_checkpoint(str(path))
         self.reader = load_reader(self.checkpoint)
         self.dialect = dialect_named("coordjson")
-        self.prompt = default_prompt(dialect=self.dialect)
+        own = FIXTURES / "prompts" / "polygons.toml"
+        polygons = self.checkpoint.name == "ckpt-polygons"
+        self.prompt = load_prompt(own) if polygons else default_prompt(dialect=self.dialect)
         self._load = lambda: load_model(
             self.checkpoint, device=torch.device("cpu"), dtype=torch.float32
         )
@@ -117,6 +119,15 @@ def scenes():
     from coordeval.data.dataset import open_dataset
 
     return list(open_dataset(FIXTURES / "scenes" / "heldout.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def scenes_of(scenes):
+    """The held-out scenes that a fixture checkpoint was made for."""
+    from coordeval.data.dataset import open_dataset
+
+    outlines = list(open_dataset(FIXTURES / "scenes" / "outlines.jsonl"))
+    return lambda name: outlines if name == "ckpt-polygons" else scenes
 
 
 @pytest.fixture(scope="session")

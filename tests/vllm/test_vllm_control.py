@@ -13,7 +13,7 @@ from coordeval.parsers import parse
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
-CHECKPOINTS = ("ckpt-300", "ckpt-2400", "shapes-final")
+CHECKPOINTS = ("ckpt-300", "ckpt-2400", "shapes-final", "ckpt-loops", "ckpt-polygons")
 MODES = ("coords", "grammar")
 FREE = DecodeSettings(max_new_tokens=320)
 BOUND = 1e-4
@@ -24,9 +24,9 @@ def constrained(mode, **options):
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_constrained_greedy_is_free_greedy_where_that_conforms(benches, scenes, name):
+def test_constrained_greedy_is_free_greedy_where_that_conforms(benches, scenes_of, name):
     """Where the free output has no issue and no drop, a constraint changes no token."""
-    bench = benches(name)
+    bench, scenes = benches(name), scenes_of(name)
     free = roll(bench.vllm(FREE), scenes, FREE)
     sound = {key for key, one in free.items() if parse(one.text, bench.dialect).conforming}
     assert len(sound) > len(scenes) // 3

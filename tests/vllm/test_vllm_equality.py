@@ -17,16 +17,16 @@ from coordeval.records import Sample
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
-CHECKPOINTS = ("ckpt-300", "ckpt-2400", "shapes-final")
+CHECKPOINTS = ("ckpt-300", "ckpt-2400", "shapes-final", "ckpt-loops", "ckpt-polygons")
 GREEDY = DecodeSettings(max_new_tokens=320)
 # Sums in another order: measured are 1e-5 over all of this; a hundred times that is wrong.
 BOUND = 1e-4
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_greedy_tokens_equal_hugging_face(benches, scenes, name, record_property):
+def test_greedy_tokens_equal_hugging_face(benches, scenes_of, name, record_property):
     """Every held-out scene gives the same tokens, text and end, and nearly the same logprobs."""
-    bench = benches(name)
+    bench, scenes = benches(name), scenes_of(name)
     largest = largest_difference(
         roll(bench.hf(GREEDY, batch_size=16), scenes, GREEDY),
         roll(bench.vllm(GREEDY), scenes, GREEDY),
