@@ -44,6 +44,8 @@ class DataConfig:
     `order` `random` shuffles the objects anew for every epoch and sample, seeded. Samples longer
     than `max_length` tokens (prompt, image and answer) stop the training (`refuse`) or are left
     out and counted (`drop`); none is ever cut. `packing` puts several short samples into one row.
+    Images that cannot be read while training are left out and counted; more than `max_unreadable`
+    of them stop it.
     """
 
     train: str
@@ -61,6 +63,7 @@ class DataConfig:
     max_length: int = 4096
     over_length: OverLength = "refuse"
     packing: bool = False
+    max_unreadable: int = 16
 
     def __post_init__(self) -> None:
         _choice("data.field_order", self.field_order, ("desc_first", "geometry_first"))
@@ -68,6 +71,8 @@ class DataConfig:
         _choice("data.over_length", self.over_length, ("refuse", "drop"))
         if self.max_length < 1:
             raise ConfigError("data.max_length must be at least 1")
+        if self.max_unreadable < 0:
+            raise ConfigError("data.max_unreadable must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
