@@ -166,7 +166,7 @@ def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> 
 
     Raises ConfigError where there is no data anywhere, and for wrong types in [decode].
     """
-    from coordeval.engines.options import RolloutOptions
+    from coordeval.engines.options import RolloutOptions, control_settings
     from coordeval.errors import ConfigError
 
     values = {
@@ -188,7 +188,7 @@ def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> 
             'with the line: data = "dataset.jsonl"'
         )
     known = {key: value for key, value in values.items() if value is not None}
-    known |= _control_settings(known)
+    known |= control_settings(known)
     runs_dir = Path("runs") if defaults.runs_dir is None else defaults.runs_dir
     return RolloutOptions(runs_dir=runs_dir, **known, **fixed)
 
@@ -196,46 +196,6 @@ def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> 
 def plain(value: Any) -> Any:
     """An option's value without its enumeration."""
     return value.value if isinstance(value, Enum) else value
-
-
-def _control_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of control out of `values`, and put them together as settings.
-
-    Settings that stand there already (`constraint`, `guard`: those of a run) are changed by them.
-    """
-    from dataclasses import replace
-
-    from coordeval.decoding.settings import ConstraintSettings, GuardSettings
-
-    constraint: dict[str, Any] = {}
-    if "constrain" in values:
-        constraint["mode"] = values.pop("constrain")
-    if "geometry" in values:
-        kinds = (kind.strip() for kind in values.pop("geometry").split(","))
-        constraint["geometries"] = tuple(kind for kind in kinds if kind)
-    for name in ("max_objects", "max_points", "separators", "ordered", "sorted_objects"):
-        if values.get(name) is not None:
-            constraint[name] = values[name]
-        values.pop(name, None)
-    guard: dict[str, Any] = {}
-    if "loop_guard" in values:
-        guard["mode"] = values.pop("loop_guard")
-    for option, name in _GUARD_FIELDS.items():
-        if option in values:
-            guard[name] = values.pop(option)
-    return {
-        "constraint": replace(values.get("constraint", ConstraintSettings()), **constraint),
-        "guard": replace(values.get("guard", GuardSettings()), **guard),
-    }
-
-
-_GUARD_FIELDS = {
-    "guard_exact": "exact_repeats",
-    "guard_block": "block_repeats",
-    "guard_near": "near_repeats",
-    "guard_near_iou": "near_iou",
-    "guard_cycle": "cycle_repeats",
-}
 
 
 def _engine_args(pairs: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordeval.parsers.record import doubled_area
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from coordeval.decoding.settings import GuardSettings
     from coordeval.decoding.verdict import LoopKind
 
+_SCANLINES = 256
 MOST_PLACES = 64
 """How many earlier places of one record are looked at for blocks."""
 
@@ -20,10 +22,11 @@ _Box = tuple[int, int, int, int]
 
 
 class _Shape(NamedTuple):
-    """The hull of a box or polygon, and its doubled area."""
+    """The hull of a box or polygon, and its doubled area; of a polygon also its values."""
 
     hull: _Box
     area: int
+    outline: tuple[int, ...] | None
 
 
 class RecordLoop(NamedTuple):
@@ -46,8 +49,8 @@ class RecordRepeats:
 
     Exact: the same record for the `exact_repeats`-th time, anywhere. Block: `block_repeats` copies
     back to back of two records or more. Near: `near_repeats` records in a row that each repeat the
-    one before, exactly or with the same description, the same kind and IoU >= `near_iou` (polygons
-    by their hulls and areas). Where several hold, the first of these is named.
+    one before, exactly or with the same description, the same kind and IoU >= `near_iou`. Where
+    several hold, the first of these is named.
     """
 
     def __init__(self, settings: GuardSettings) -> None:
@@ -100,7 +103,7 @@ class RecordRepeats:
             and last_shape is not None
             and record.name == last.name
             and record.kind == last.kind
-            and _likeness(shape, last_shape) >= self._settings.near_iou
+            and _alike(shape, last_shape, self._settings.near_iou)
         )
         self._near_run = self._near_run + 1 if repeats else 0
         if self._near_run < self._settings.near_repeats:
@@ -118,18 +121,50 @@ def _shape(record: WrittenRecord) -> _Shape | None:
         xs, ys = values[0::2], values[1::2]
         hull = (min(xs), min(ys), max(xs), max(ys))
         area = abs(doubled_area(values))
-        return _Shape(hull, area) if area else None
+        return _Shape(hull, area, tuple(values)) if area else None
     if record.kind != "bbox_2d" or len(values) != 4:
         return None
     width, height = values[2] - values[0], values[3] - values[1]
     box = (values[0], values[1], values[2], values[3])
-    return _Shape(box, 2 * width * height) if width > 0 and height > 0 else None
+    return _Shape(box, 2 * width * height, None) if width > 0 and height > 0 else None
 
 
-def _likeness(a: _Shape, b: _Shape) -> float:
-    """IoU of two boxes; an upper bound of it for polygons, from their hulls and areas."""
-    iou = _iou(a.hull, b.hull)
-    return min(iou, min(a.area, b.area) / max(a.area, b.area))
+def _alike(a: _Shape, b: _Shape, least: float) -> bool:
+    """True where the IoU is `least` or more; polygons are first bounded by hulls and areas."""
+    bound = min(_iou(a.hull, b.hull), min(a.area, b.area) / max(a.area, b.area))
+    if bound < least:
+        return False
+    if a.outline is None or b.outline is None:
+        return True
+    return _outline_iou(a, b) >= least
+
+
+def _outline_iou(a: _Shape, b: _Shape) -> float:
+    """IoU of two polygons (even-odd), taken along `_SCANLINES` lines across both hulls."""
+    assert a.outline is not None
+    assert b.outline is not None
+    low, high = min(a.hull[1], b.hull[1]), max(a.hull[3], b.hull[3])
+    shared = whole = 0.0
+    for line in range(_SCANLINES):
+        y = low + (high - low) * (line + 0.5) / _SCANLINES
+        edges = sorted(
+            [(x, 0) for x in _crossings(a.outline, y)] + [(x, 1) for x in _crossings(b.outline, y)]
+        )
+        inside = [False, False]
+        for (x, which), (following, _) in pairwise(edges):
+            inside[which] = not inside[which]
+            shared += (following - x) * all(inside)
+            whole += (following - x) * any(inside)
+    return shared / whole if whole else 0.0
+
+
+def _crossings(outline: tuple[int, ...], y: float) -> list[float]:
+    """Where a horizontal line meets the edges of a polygon."""
+    xs, ys = outline[0::2], outline[1::2]
+    ends = zip(xs, ys, (*xs[1:], xs[0]), (*ys[1:], ys[0]), strict=True)
+    return [
+        x1 + (y - y1) * (x2 - x1) / (y2 - y1) for x1, y1, x2, y2 in ends if (y1 <= y) != (y2 <= y)
+    ]
 
 
 def _iou(a: _Box, b: _Box) -> float:

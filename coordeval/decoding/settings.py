@@ -51,8 +51,9 @@ class ConstraintSettings:
                 raise ConfigError("the class list holds a blank name")
         if self.max_objects is not None and self.max_objects < 1:
             raise ConfigError("max-objects must be at least 1")
-        if self.max_points is not None and self.max_points < 3:
-            raise ConfigError("max-points must be at least 3")
+        least = 3 if "poly" in self.geometries else 2
+        if self.max_points is not None and self.max_points < least:
+            raise ConfigError(f"max-points must be at least {least}")
         if self.mode != "grammar":
             for name, given in (
                 ("a class list", self.class_names is not None),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from coordeval.coords import CoordVocabulary, frame_named
 from coordeval.data.class_list import read_class_list
 from coordeval.data.dataset import image_root_hint, open_dataset
-from coordeval.data.prompts import default_prompt, load_prompt, parse_pixels
+from coordeval.data.prompts import Prompt, default_prompt, load_prompt, parse_pixels
 from coordeval.data.token_budget import MINIMUM_TOKENS, default_max_new_tokens
 from coordeval.engines.budget import needed_tokens
 from coordeval.engines.identity import default_out, run_identity
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from coordeval.coords import CoordFrame
     from coordeval.data.dataset import Dataset
-    from coordeval.data.prompts import Prompt
     from coordeval.engines.base import Engine
     from coordeval.engines.options import RolloutOptions
     from coordeval.engines.progress import Progress
@@ -63,10 +62,10 @@ def rollout_checkpoint(
         raise RunIncomplete(f"{options.data}: no samples selected, nothing to roll out")
     source = open_source(options)
     if source.tokenizer is not None:
-        _require_images(chosen, dataset)
+        require_images(chosen, dataset)
     needed = _needed_tokens(source, samples, dialect, frame)
     decode = options.decode_settings(
-        _token_limit(options.max_new_tokens, needed, notify), class_names=class_names
+        token_limit(options.max_new_tokens, needed, notify), class_names=class_names
     )
     engine = source.start(
         prompt=prompt, pixels=pixels, decode=decode, dialect=dialect, notify=notify
@@ -127,11 +126,14 @@ def _extra(engine: Engine, dataset: Dataset, needed: int | None) -> dict[str, An
     }
 
 
-def choose_prompt(name: str | None, dialect: Dialect, dataset: Dataset) -> Prompt:
+def choose_prompt(name: Prompt | str | None, dialect: Dialect, dataset: Dataset) -> Prompt:
     """The prompt that `--prompt` names: None or `open`, `closed`, or a TOML file.
 
-    The class list is the dataset's; ConfigError where one is needed and there is none.
+    A prompt stays as it is. The class list is the dataset's; ConfigError where one is needed and
+    there is none.
     """
+    if isinstance(name, Prompt):
+        return name
     names = None if dataset.categories is None else [item.name for item in dataset.categories]
     if name in {None, "open"}:
         return default_prompt(dialect=dialect)
@@ -160,7 +162,8 @@ def choose_classes(name: str | None, dataset: Dataset) -> tuple[str, ...] | None
     return read_class_list(Path(name))
 
 
-def _token_limit(given: int | None, needed: int | None, notify: Callable[[str], None]) -> int:
+def token_limit(given: int | None, needed: int | None, notify: Callable[[str], None]) -> int:
+    """The limit that was given, with a warning where it is too small; else one from the data."""
     if given is None:
         return MINIMUM_TOKENS if needed is None else default_max_new_tokens(needed)
     if needed is not None and given < needed:
@@ -171,7 +174,7 @@ def _token_limit(given: int | None, needed: int | None, notify: Callable[[str], 
     return given
 
 
-def _require_images(samples: Sequence[Sample], dataset: Dataset) -> None:
+def require_images(samples: Sequence[Sample], dataset: Dataset) -> None:
     """Refuse a wrong image root at once; single missing images are error lines of the run."""
     if any(item.image_path is not None and item.image_path.exists() for item in samples):
         return
@@ -185,4 +188,10 @@ def _require_images(samples: Sequence[Sample], dataset: Dataset) -> None:
     )
 
 
-__all__ = ["choose_classes", "choose_prompt", "rollout_checkpoint"]
+__all__ = [
+    "choose_classes",
+    "choose_prompt",
+    "require_images",
+    "rollout_checkpoint",
+    "token_limit",
+]

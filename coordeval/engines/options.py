@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import DEFAULT_FRAME
 from coordeval.decoding.settings import ConstraintSettings, GuardSettings
 from coordeval.engines.base import DecodeSettings
+from coordeval.errors import ConfigError
 from coordeval.parsers.dialects import DEFAULT_DIALECT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from coordeval.data.prompts import Prompt
     from coordeval.parsers.dialects import FieldOrder
 
 
@@ -22,9 +24,9 @@ class RolloutOptions:
 
     `checkpoint` is a folder or hub id; with the replay engine a recorded run. `out` None is
     `runs_dir` / <checkpoint name>-<short hash of settings>. `prompt` is a TOML file, `closed` for
-    the default prompt with the dataset's class list, or None for the open default. None for
-    `max_new_tokens` derives it from the ground truth. `classes` closes the descriptions under a
-    grammar: `dataset`, or a file of names; None leaves them as `constraint` has them.
+    the default prompt with the dataset's class list, a `Prompt`, or None for the open default.
+    None for `max_new_tokens` derives it from the ground truth. `classes` closes the descriptions
+    under a grammar: `dataset`, or a file of names; None leaves them as `constraint` has them.
     `tensor_parallel` to `engine_args` are for vLLM (`data_parallel` also for Hugging Face),
     `server_url` to `retries` for a server.
     """
@@ -35,7 +37,7 @@ class RolloutOptions:
     image_root: Path | None = None
     out: Path | None = None
     engine: str = "auto"
-    prompt: str | None = None
+    prompt: Prompt | str | None = None
     pixels: str | None = None
     dialect: str = DEFAULT_DIALECT
     field_order: FieldOrder | None = None
@@ -95,4 +97,54 @@ class RolloutOptions:
         )
 
 
-__all__ = ["RolloutOptions"]
+# Options of control by their names on the command line, and what they are of the settings.
+_CONSTRAINT_FIELDS = ("max_objects", "max_points", "separators", "ordered", "sorted_objects")
+_GUARD_FIELDS = {
+    "guard_exact": "exact_repeats",
+    "guard_block": "block_repeats",
+    "guard_near": "near_repeats",
+    "guard_near_iou": "near_iou",
+    "guard_cycle": "cycle_repeats",
+}
+
+
+def control_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of control out of `values`, and put them together as settings.
+
+    Settings that stand there already (`constraint`, `guard`: those of a run) are changed by them.
+    """
+    constraint: dict[str, Any] = {}
+    if "constrain" in values:
+        constraint["mode"] = values.pop("constrain")
+    if "geometry" in values:
+        kinds = (kind.strip() for kind in values.pop("geometry").split(","))
+        constraint["geometries"] = tuple(kind for kind in kinds if kind)
+    for name in _CONSTRAINT_FIELDS:
+        if values.get(name) is not None:
+            constraint[name] = values[name]
+        values.pop(name, None)
+    guard: dict[str, Any] = {}
+    if "loop_guard" in values:
+        guard["mode"] = values.pop("loop_guard")
+    for option, name in _GUARD_FIELDS.items():
+        if option in values:
+            guard[name] = values.pop(option)
+    constrained = replace(values.get("constraint", ConstraintSettings()), **constraint)
+    guarded = replace(values.get("guard", GuardSettings()), **guard)
+    # What would be silently without effect is refused, as the settings refuse max-objects.
+    if constrained.mode == "none":
+        _refuse(constraint, {"geometries": "geometry"}, "--constrain coords or grammar")
+    if guarded.mode == "off":
+        _refuse(guard, {name: option for option, name in _GUARD_FIELDS.items()}, "--loop-guard")
+    return {"constraint": constrained, "guard": guarded}
+
+
+def _refuse(given: dict[str, Any], names: dict[str, str], needs: str) -> None:
+    """ConfigError for the first of the given options; none but the mode is fine."""
+    for name in given:
+        if name != "mode":
+            option = names.get(name, name).replace("_", "-")
+            raise ConfigError(f"--{option} has no effect without {needs}")
+
+
+__all__ = ["RolloutOptions", "control_settings"]

@@ -43,6 +43,18 @@ COORD_DIAG_ENTRIES = (
         "coordinate slots whose most probable token is no coordinate",
         "lower",
     ),
+    *(
+        _rate(
+            f"coord_diag/flip_{kind}_to_coord",
+            f"{tokens} whose most probable token is a coordinate",
+            "lower",
+        )
+        for kind, tokens in (
+            ("text", "tokens that are no coordinates"),
+            ("desc", "tokens of descriptions"),
+            ("format", "tokens of structure, the end token too,"),
+        )
+    ),
     _rate(
         "coord_diag/multimodal_rate",
         "coordinate slots whose bins have two separate modes, so that their mean lies in neither",

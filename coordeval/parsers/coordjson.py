@@ -11,7 +11,7 @@ from coordeval.parsers.fast import parse_fast
 if TYPE_CHECKING:
     from coordeval.records import ParsedRollout
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 """Raised whenever the same text may be judged differently."""
 
 

@@ -476,3 +476,22 @@ class TestReplay:
         """Mode off: no verdict."""
         table = TinyTable(pieces_of(" no" * 60))
         assert replay_guard(GuardSettings(mode="off"), LIST, table.ids, table) is None
+
+
+def test_polygons_of_one_hull_and_area_but_other_shape_are_no_near_repeats():
+    """Five triangles, each half of the same square, of which no two lie alike."""
+    shapes = [
+        (0, 0, 100, 0, 0, 100),
+        (100, 0, 100, 100, 0, 100),
+        (0, 0, 100, 0, 100, 100),
+        (0, 0, 0, 100, 100, 100),
+        (0, 0, 100, 0, 50, 100),
+        (0, 100, 100, 100, 50, 0),
+    ]
+    honest = render_text([("kite", "poly", shape) for shape in shapes], LIST)
+    assert watch(pieces_of(honest)) is None
+    drifting = [(0, k, 100, k, 50, 100 + k) for k in range(6)]
+    looping = render_text([("kite", "poly", shape) for shape in drifting], LIST)
+    verdict = watch(pieces_of(looping))
+    assert verdict is not None
+    assert verdict.kind == "near"

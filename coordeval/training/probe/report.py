@@ -61,7 +61,8 @@ def probe_report(result: ProbeResult) -> Group:
             Text(
                 "truth = ground truth context, rollout = own rollout context, difference = "
                 f"rollout - truth;\npaired bootstrap over {result.exposure.images:,} images, "
-                f"{draws['draws']:,} draws, seed {draws['seed']}; ~ = not told apart",
+                f"{draws['draws']:,} draws, seed {draws['seed']};\n~ = not told apart: "
+                "p > .05 after Benjamini-Hochberg over the table (an interval may leave out 0)",
                 style="dim",
             ),
         ]

@@ -31,18 +31,23 @@ if TYPE_CHECKING:
     from coordeval.training.probe.options import ProbeOptions
     from coordeval.training.probe.rows import Context
 
+# Over tokens that are no slots, so without a meaning on the slots of the same boxes.
+TEXT_KEYS = (
+    "coord_diag/text_coord_vocab_mass",
+    "coord_diag/flip_text_to_coord",
+    "coord_diag/flip_desc_to_coord",
+    "coord_diag/flip_format_to_coord",
+)
 # What means the same whatever the labels are: taken over all tokens of both contexts.
 ALL_TOKENS_KEYS = (
     "coord_diag/coord_vocab_mass",
     "coord_diag/gate",
     "coord_diag/flip_coord_to_noncoord",
     "coord_diag/multimodal_rate",
-    "coord_diag/text_coord_vocab_mass",
+    *TEXT_KEYS,
 )
 SAME_BOXES_KEYS = tuple(
-    key
-    for key in METRIC_KEYS
-    if key.startswith("coord_diag/") and key != "coord_diag/text_coord_vocab_mass"
+    key for key in METRIC_KEYS if key.startswith("coord_diag/") and key not in TEXT_KEYS
 )
 
 
