@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def hard_ce_per_slot(coord_logits_NK: Tensor, bins_N: Tensor) -> Tensor:
     """-log softmax(coord_logits)[bin] of each slot, without a temperature: (N,).
 
-    Blind to mass outside the coordinate tokens: use it together with `gate`.
+    Blind to mass outside the coordinate tokens: use it together with `gate`. Over the whole
+    vocabulary it is `text_ce` at the slots, the sum of this and the gate.
     """
     return functional.cross_entropy(widened(coord_logits_NK), bins_N, reduction="none")
 

@@ -1,5 +1,8 @@
 """The stage-1 objective: which terms apply at which positions, and how they are weighed.
 
+On logits that are there as a whole, for the small loop of the tiny models; `objective` does the
+same and more for training proper, without them.
+
 Shapes: N positions (shifted: row n predicts label n), C coordinate slots among them, V
 vocabulary, K bins.
 """
