@@ -36,6 +36,7 @@ VERBS: dict[str, Verb] = {
     "dynamics": Verb("dynamics", "dynamics", "Read training logs: endings, turning points."),
     "import": Verb("import_run", "import_run", "Turn other tools' dumps into a run."),
     "export": Verb("export", "export", "Hand a run on to COCO, FiftyOne, Label Studio, tables."),
+    "train": Verb("train", "train", "Train stage 1, with the evaluator in the loop."),
     "merge": Verb("merge", "merge", "Join the shards of one rollout."),
     "data": Verb("data", "app", "Convert, validate and describe datasets."),
     "vocab": Verb("vocab", "app", "Add the coordinate tokens to a checkpoint."),

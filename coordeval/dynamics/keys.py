@@ -163,6 +163,8 @@ TRAINING_KEYS: tuple[TrainingKey, ...] = (*_LOSSES, *_COORDS, *_TOKENS, *_COURSE
 _EVAL_PREFIXES = ("eval/", "eval_", "validation/", "val/", "val_")
 # Later and earlier names of the same groups of evaluation metrics.
 _GROUPS = (("detection/", "rollout/"), ("parsing/", "rollout/"), ("det_", ""))
+_ROLLOUT = "rollout/"
+"""What our own evaluator in the loop puts before the catalogue's keys (`eval_rollout/coco/AP`)."""
 _PLACEHOLDERS = {"<iou>": r"(0\.\d\d|1\.00|mean)", "<reason>": "([a-z_]+)", "<bucket>": "([a-z_]+)"}
 
 
@@ -179,6 +181,10 @@ def read_key(raw: str) -> KeyName:
         found = _look_up(replacement + rest.removeprefix(prefix))
         if found is not None:
             return KeyName(split, found[0], found[1], True)
+    decoded = rest.removeprefix(_ROLLOUT)
+    # What free decoding says of coordinates must not pass for the teacher-forced value.
+    if decoded != rest and decoded not in _names() and describe(decoded) is not None:
+        return KeyName(split, decoded, 0, True)
     return KeyName(split, rest, 0, False)
 
 

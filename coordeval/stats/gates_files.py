@@ -39,7 +39,7 @@ def _toml(path: Path, data: bytes) -> Any:
 
 
 def _yaml(path: Path, data: bytes) -> Any:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         return yaml.safe_load(data)

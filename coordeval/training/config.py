@@ -102,6 +102,9 @@ class BoxLossConfig:
 class ObjectiveConfig:
     """The terms' weights; None takes the preset's. `text_ce` is always on text tokens alone.
 
+    Each term is a mean over its own tokens, so that its weight means the same however many
+    coordinates an answer has. `pure_ce` is the ordinary cross-entropy instead: `text_ce` and
+    `hard_ce` are divided by the tokens of both (`joint_ce`).
     `hard_ce_over` says over which tokens the hard cross-entropy of coordinates is normalised;
     `sigma` and `truncate` (bins) shape the soft target, `temperature` divides the logits of soft
     CE, W1 and the gates. The diagnostics never follow these: they are always taken at T = 1,
@@ -130,6 +133,11 @@ class ObjectiveConfig:
             raise ConfigError("objective.temperature must be above 0")
         if not any(self.weights().values()):
             raise ConfigError("objective: no term has a weight")
+
+    @property
+    def joint_ce(self) -> bool:
+        """True where both cross-entropies share one denominator, all supervised tokens."""
+        return self.preset == "pure_ce"
 
     def weights(self) -> dict[str, float]:
         """The weight of every term by name, box terms included, the preset filled in."""

@@ -47,7 +47,8 @@ def fourier_rows(hidden: int, *, row_norm: float, seed: int = 0) -> Tensor:
     rotation = torch.linalg.qr(
         torch.randn(hidden, hidden, dtype=torch.float64, generator=generator)
     ).Q
-    return (rows_KH @ rotation * (row_norm / math.sqrt(half))).float()
+    scaled_KH: Tensor = rows_KH @ rotation * (row_norm / math.sqrt(half))
+    return scaled_KH.float()
 
 
 def digit_rows(table_VH: Tensor, digit_ids: Sequence[int]) -> Tensor:
@@ -67,9 +68,10 @@ def digit_rows(table_VH: Tensor, digit_ids: Sequence[int]) -> Tensor:
 
 def mean_row_norm(table_VH: Tensor, rows: int) -> float:
     """Mean Euclidean norm of the first `rows` rows, those of the old vocabulary."""
-    total = sum(
-        float(block.float().norm(dim=-1).double().sum()) for block in table_VH[:rows].split(8192)
-    )
+    total = 0.0
+    for start in range(0, rows, 8192):  # a table of 8 B models does not fit twice in float32
+        block_BH = table_VH[start : min(start + 8192, rows)].float()
+        total += float(block_BH.norm(dim=-1).double().sum())
     return total / max(rows, 1)
 
 

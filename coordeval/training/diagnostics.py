@@ -93,6 +93,7 @@ class Diagnosis(NamedTuple):
     kinds_N: Tensor
     correct_N: Tensor
     coord_mass_N: Tensor
+    to_coord_N: Tensor
     slots: SlotValues
 
     def split(self, lengths: Sequence[int]) -> list[Diagnosis]:
@@ -107,6 +108,7 @@ class Diagnosis(NamedTuple):
                     self.kinds_N[start:end],
                     self.correct_N[start:end],
                     self.coord_mass_N[start:end],
+                    self.to_coord_N[start:end],
                     SlotValues(*(column[slot:slot_end] for column in self.slots)),
                 )
             )
@@ -120,6 +122,7 @@ class Diagnosis(NamedTuple):
             self.kinds_N[is_slot_N][chosen_C],
             self.correct_N[is_slot_N][chosen_C],
             self.coord_mass_N[is_slot_N][chosen_C],
+            self.to_coord_N[is_slot_N][chosen_C],
             SlotValues(*(column[chosen_C] for column in self.slots)),
         )
 
@@ -129,6 +132,7 @@ class Diagnosis(NamedTuple):
             self.kinds_N.cpu(),
             self.correct_N.cpu(),
             self.coord_mass_N.cpu(),
+            self.to_coord_N.cpu(),
             SlotValues(*(column.cpu() for column in self.slots)),
         )
 
@@ -193,6 +197,7 @@ def joined(parts: list[Diagnosis]) -> Diagnosis:
         kinds_N=torch.cat([part.kinds_N for part in parts]),
         correct_N=torch.cat([part.correct_N for part in parts]),
         coord_mass_N=torch.cat([part.coord_mass_N for part in parts]),
+        to_coord_N=torch.cat([part.to_coord_N for part in parts]),
         slots=SlotValues(
             *(torch.cat(columns) for columns in zip(*(part.slots for part in parts), strict=True))
         ),
@@ -201,6 +206,7 @@ def joined(parts: list[Diagnosis]) -> Diagnosis:
 
 def _diagnose_rows(logits_NV: Tensor, targets: Targets, coord_ids_K: Tensor) -> Diagnosis:
     top_id_N = logits_NV.argmax(dim=1)
+    to_coord_N = torch.isin(top_id_N, coord_ids_K)
     is_slot_N = targets.kinds_N == COORDINATE
     logits_CV = logits_NV[is_slot_N]
     gate_C = gate_per_slot(logits_CV, coord_ids_K)
@@ -208,7 +214,7 @@ def _diagnose_rows(logits_NV: Tensor, targets: Targets, coord_ids_K: Tensor) -> 
         logits_CV[:, coord_ids_K].double(),
         targets.bins_N[is_slot_N],
         gate_C,
-        ~torch.isin(top_id_N[is_slot_N], coord_ids_K),
+        ~to_coord_N[is_slot_N],
     )
     # The mass of text is mostly tiny: a difference of two logsumexps is exact enough there, and
     # spares a copy of the logits. At a slot it is the leak that is tiny, which the gate keeps.
@@ -222,6 +228,7 @@ def _diagnose_rows(logits_NV: Tensor, targets: Targets, coord_ids_K: Tensor) -> 
         kinds_N=targets.kinds_N,
         correct_N=top_id_N == targets.labels_N,
         coord_mass_N=coord_mass_N,
+        to_coord_N=to_coord_N,
         slots=slots,
     )
 

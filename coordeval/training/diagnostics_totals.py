@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Codes of `diagnostics.COORDINATE`, DESCRIPTION and STRUCTURE, and their names in training logs.
 KIND_NAMES = ("coord", "desc", "format")
+TEXT_KINDS = KIND_NAMES[1:]
 SLOT_SUMS = ("coord_mass", "gate", "flip", "multimodal")
 BIN_SUMS = ("abs_err", "w1_to_delta", "p_gt", "top5", "margin", "soft_ce", "w1", "ce")
 FIELDS = (
@@ -30,6 +31,8 @@ FIELDS = (
     *BIN_SUMS,
     "text_tokens",
     "text_coord_mass",
+    "text_to_coord",
+    *(f"{kind}_to_coord" for kind in TEXT_KINDS),
     "tokens",
     "right",
     *(f"{kind}_{what}" for kind in KIND_NAMES for what in ("tokens", "right")),
@@ -51,6 +54,11 @@ RATIOS: dict[str, tuple[str, str]] = {
     "coord_diag/flip_coord_to_noncoord": ("flip", "slots"),
     "coord_diag/multimodal_rate": ("multimodal", "slots"),
     "coord_diag/text_coord_vocab_mass": ("text_coord_mass", "text_tokens"),
+    "coord_diag/flip_text_to_coord": ("text_to_coord", "text_tokens"),
+    **{
+        f"coord_diag/flip_{kind}_to_coord": (f"{kind}_to_coord", f"{kind}_tokens")
+        for kind in TEXT_KINDS
+    },
     "token_acc": ("right", "tokens"),
     **{f"{kind}_token_acc": (f"{kind}_right", f"{kind}_tokens") for kind in KIND_NAMES},
 }
@@ -96,6 +104,7 @@ def totals_of(diagnosis: Diagnosis) -> Totals:
     kinds = diagnosis.kinds_N.cpu().numpy()
     right = diagnosis.correct_N.cpu().numpy()
     mass = diagnosis.coord_mass_N.double().cpu().numpy()
+    to_coord = diagnosis.to_coord_N.cpu().numpy()
     known = (slots.bins >= 0).cpu().numpy()
     abs_errors = slots.abs_err.double().cpu().numpy()[known]
     is_text = kinds != 0
@@ -104,6 +113,7 @@ def totals_of(diagnosis: Diagnosis) -> Totals:
         "bins": int(known.sum()),
         "text_tokens": int(is_text.sum()),
         "text_coord_mass": float(mass[is_text].sum()),
+        "text_to_coord": int(to_coord[is_text].sum()),
         "tokens": len(kinds),
         "right": int(right.sum()),
     }
@@ -113,6 +123,8 @@ def totals_of(diagnosis: Diagnosis) -> Totals:
     for code, kind in enumerate(KIND_NAMES):
         values[f"{kind}_tokens"] = int((kinds == code).sum())
         values[f"{kind}_right"] = int(right[kinds == code].sum())
+        if kind in TEXT_KINDS:
+            values[f"{kind}_to_coord"] = int(to_coord[kinds == code].sum())
     return Totals(sums=np.array([values[name] for name in FIELDS]), abs_errors=abs_errors)
 
 

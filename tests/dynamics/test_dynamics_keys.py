@@ -26,6 +26,9 @@ from coordeval.metrics.catalogue import CATALOGUE
             "eval",
             "coord_diag/flip_coord_to_noncoord",
         ),
+        ("eval_rollout/f1/0.50/f1", "eval", "f1/0.50/f1"),
+        ("eval_rollout/coco/AP", "eval", "coco/AP"),
+        ("eval_rollout/parse/dropped/wrong_arity", "eval", "parse/dropped/wrong_arity"),
         ("eval_det_bbox_AP", "eval", "coco/AP"),
         ("eval/detection/mAP", "eval", "coco/AP"),
         ("f1ish@0.50_f1_full_micro", "train", "f1/0.50/f1"),
@@ -48,6 +51,9 @@ def test_unknown_keys_keep_their_name():
     """Nothing that a log holds is renamed by guessing."""
     assert read_key("eval/my_metric") == ("eval", "my_metric", 0, False)
     assert read_key("evaluation_speed").split == "train"
+    # Free decoding's own view of coordinates is not the teacher-forced one.
+    name = "rollout/coord_diag/w1"
+    assert read_key(f"eval_{name}") == ("eval", name, 0, False)
 
 
 def test_every_alias_of_the_catalogue_is_understood():

@@ -57,12 +57,14 @@ class Stage1Objective:
         box: BoxLossConfig | None = None,
         end_ids: Sequence[int] = (),
         chunk: int | None = None,
+        joint_ce: bool = False,
     ) -> None:
         """`coord_ids_K[k]` is the token id of bin k, `end_ids` the tokens that end an answer.
 
         `weights` go by the terms' names; a box term that is not among them has its weight in
         `box`. `chunk` is the number of positions whose logits exist at a time (None: as many as
-        make 256 MiB). Raises ValueError for an unknown term, a negative weight, no weight at all,
+        make 256 MiB). With `joint_ce` both cross-entropies share one divisor (see `divisors`).
+        Raises ValueError for an unknown term, a negative weight, no weight at all,
         ids that are not distinct, or settings out of range.
         """
         from coordeval.training.config import BoxLossConfig
@@ -84,7 +86,7 @@ class Stage1Objective:
             self._coord_ids_K, torch.tensor(list(end_ids), dtype=torch.long)
         )
         self._end_ids = tuple(end_ids)
-        self._box, self._chunk = box, chunk
+        self._box, self._chunk, self._joint_ce = box, chunk, joint_ce
         self._settings = TermSettings(
             hard_ce_over_vocabulary=hard_ce_over == "vocabulary",
             sigma=sigma,
@@ -115,6 +117,7 @@ class Stage1Objective:
             box=config.box,
             end_ids=end_ids,
             chunk=chunk,
+            joint_ce=config.joint_ce,
         )
 
     @property
@@ -136,6 +139,18 @@ class Stage1Objective:
         of = dict.fromkeys(TERM_NAMES, slots) | dict.fromkeys(BOX_TERMS, boxes)
         of |= {"text_ce": text, "text_gate": int(self._table.gated(labels_N).sum())}
         return {name: of[name] for name in self.weights}
+
+    def divisors(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """What `compute` is to divide each term by, from the counts of a whole window.
+
+        Each term's own count; with `joint_ce`, `text_ce` and `hard_ce` by the tokens of both, which
+        makes their sum (at weights of 1) the ordinary cross-entropy over all supervised tokens.
+        """
+        out = {name: float(count) for name, count in counts.items()}
+        if self._joint_ce:
+            both = [name for name in ("text_ce", "hard_ce") if name in out]
+            out |= dict.fromkeys(both, sum(out[name] for name in both))
+        return out
 
     def compute(
         self,

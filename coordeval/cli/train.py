@@ -1,0 +1,140 @@
+"""`coordeval train CONFIG`: train stage 1, with the evaluator in the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from coordeval.training.config import TrainConfig
+    from coordeval.training.stage1 import Resume
+
+NEEDED = ("torch", "transformers", "accelerate")
+
+
+def train(
+    config_path: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file; see docs/training.md.")
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value: data.limit=100; repeatable."
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the whole configuration and exit.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check everything, one forward pass included; write nothing."
+        ),
+    ] = False,
+    resume: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|never|PATH",
+            help="Go on from the last whole checkpoint of output_dir, never, or from this one.",
+        ),
+    ] = "auto",
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Train a checkpoint to write objects with coordinate tokens.
+
+    Runs under torchrun and accelerate launch too. Ctrl-C and SIGTERM finish the step and save a
+    checkpoint (exit codes 130 and 143); a loss that is not finite ends the run with 3.
+
+    Examples: coordeval train stage1.yaml --dry-run; coordeval train stage1.yaml --set seed=18 --set
+    output_dir=runs/seed-18; torchrun --nproc-per-node 8 -m coordeval train stage1.yaml
+    """
+    from coordeval.training.config_file import config_yaml, load_config
+
+    config = load_config(config_path, changes or [])
+    if print_config:
+        typer.echo(config_yaml(config), nl=False)
+        return
+    _require_libraries()
+    _quiet_libraries()
+    if dry_run:
+        from coordeval.training.stage1 import check_stage1
+
+        _print_check(check_stage1(config, notify=_say), json_output=json_output)
+        return
+    _train(config, resume, json_output=json_output)
+
+
+def _train(config: TrainConfig, resume: str, *, json_output: bool) -> None:
+    from coordeval.engines.interrupts import Interrupted
+    from coordeval.jsonl import dump_line
+    from coordeval.reports.printable import printable
+    from coordeval.training.stage1 import train_stage1
+
+    try:
+        done = train_stage1(config, resume=_resume(resume), notify=_say, handle_signals=True)
+    except Interrupted as stopped:
+        _say("stopped at once, without a checkpoint of the last steps")
+        raise typer.Exit(stopped.exit_code) from None
+    if done.is_main_process:
+        if json_output:
+            typer.echo(dump_line(done.to_json()).decode().rstrip())
+        else:
+            typer.echo(printable(f"{done.checkpoint}: step {done.step} of {done.max_steps}"))
+    if done.exit_code:
+        raise typer.Exit(done.exit_code)
+
+
+def _resume(text: str) -> Resume:
+    if text == "auto":
+        return "auto"
+    if text == "never":
+        return "never"
+    return Path(text).expanduser()
+
+
+def _print_check(found: dict[str, object], *, json_output: bool) -> None:
+    from coordeval.jsonl import dump_line
+    from coordeval.reports.printable import printable
+
+    if json_output:
+        typer.echo(dump_line(found).decode().rstrip())
+        return
+    terms = {key: value for key, value in found.items() if str(key).startswith("loss")}
+    shown = ", ".join(
+        f"{key} {value:.4g}" for key, value in terms.items() if isinstance(value, float)
+    )
+    typer.echo(
+        printable(
+            f"ready: {found['samples']} samples, {found['steps_per_epoch']} steps per epoch, "
+            f"{found['steps']} in all, on {found['device']}\n"
+            f"{found['parameters_learning']:,} of {found['parameters']:,} parameters learn\n"
+            f"first batch: {shown}"
+        )
+    )
+
+
+def _say(message: str) -> None:
+    from coordeval.reports.printable import printable
+
+    typer.echo(printable(message), err=True)
+
+
+def _require_libraries() -> None:
+    import importlib.util
+
+    from coordeval.errors import MissingExtraError
+
+    if any(importlib.util.find_spec(name) is None for name in NEEDED):
+        raise MissingExtraError("training", "train")
+
+
+def _quiet_libraries() -> None:
+    """Let the libraries warn, but not draw bars of their own."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+
+
+__all__ = ["train"]

@@ -1,0 +1,159 @@
+"""Losses that are not finite, data that cannot be read, arguments that are refused."""
+
+import json
+import math
+
+import pytest
+import torch
+from stage1_setup import SCENES, config, rows, scenes, spread, tiny_base, weights
+from test_stage1_invariants import ELEVEN, WORKER
+from transformers import TrainerCallback
+
+from coordeval.errors import ConfigError, DataError
+from coordeval.training.arguments import OWN, training_arguments
+from coordeval.training.checkpoints import why_incomplete
+from coordeval.training.config_file import config_yaml
+from coordeval.training.nonfinite import TrainingDiverged
+from coordeval.training.stage1 import check_stage1, train_stage1
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """An untrained checkpoint."""
+    return tiny_base(tmp_path_factory.mktemp("base") / "base")
+
+
+class Poison(TrainerCallback):
+    """Makes a weight infinite before a step's forward passes, or a gradient after them."""
+
+    def __init__(self, step, *, gradient=False):
+        self.step, self.gradient = step, gradient
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step + 1 == self.step:
+            head = model.get_output_embeddings().weight
+            if self.gradient:
+                head.register_hook(lambda g: torch.full_like(g, math.nan))
+            else:
+                head.data[5] = math.nan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_step_that_is_not_finite_stops_the_run(gradient, base, tmp_path):
+    """Exit code 3, the batch's ids and a dump; the last checkpoint is whole; no line is logged."""
+    settings = config(base, tmp_path / "run", trainer={"save_strategy": "steps", "save_steps": 1})
+    with pytest.raises(TrainingDiverged) as caught:
+        train_stage1(settings, callbacks=[Poison(3, gradient=gradient)])
+    assert caught.value.exit_code == 3
+    dump = json.loads((tmp_path / "run/nonfinite/step_000003.json").read_text())
+    assert dump["step"] == 3 and len(dump["suspect_ids"]) == 2
+    assert all(repr(name) in str(caught.value) for name in dump["suspect_ids"])
+    assert dump["grad_norm"] == "nan" and (dump["loss"] == "nan") is not gradient
+    assert set(dump["term_sums"]) == {"text_ce", "hard_ce", "soft_ce", "w1", "gate"}
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2]
+    assert why_incomplete(tmp_path / "run/checkpoint-2") is None
+    assert not (tmp_path / "run/checkpoint-3").exists()
+    values = weights(tmp_path / "run/checkpoint-2").values()
+    assert all(bool(torch.isfinite(value).all()) for value in values)
+
+
+@pytest.mark.slow
+def test_an_image_that_breaks_in_an_epoch_is_counted(base, tmp_path):
+    """An unreadable image is left out of its step and counted there; the training goes on."""
+    data = scenes(tmp_path / "some.jsonl", ELEVEN[:6])
+    bad = tmp_path / "images"
+    bad.mkdir()
+    for line in (tmp_path / "some.jsonl").read_text().splitlines():
+        name = json.loads(line)["image"].split("/")[-1]
+        content = (SCENES.parent / "images" / name).read_bytes()
+        (bad / name).write_bytes(content if "0003" not in name else content[:60])
+    data["image_root"] = str(tmp_path)
+    done = train_stage1(config(base, tmp_path / "run", data=data))
+    steps = rows(tmp_path / "run")
+    assert done.step == 3
+    assert sum(row["skipped"] for row in steps) == 1
+    assert sum(row["samples"] for row in steps) == 5
+
+
+@pytest.mark.slow
+def test_too_many_unreadable_images_stop_the_run(base, tmp_path):
+    """More than data.max_unreadable broken images is a fault of the data, not a silent loss."""
+    data = scenes(tmp_path / "some.jsonl", ELEVEN[:6])
+    (tmp_path / "images").mkdir()
+    for line in (tmp_path / "some.jsonl").read_text().splitlines():
+        name = json.loads(line)["image"].split("/")[-1]
+        (tmp_path / "images" / name).write_bytes(b"no image")
+    data |= {"image_root": str(tmp_path), "max_unreadable": 2}
+    with pytest.raises(DataError, match="max_unreadable"):
+        train_stage1(config(base, tmp_path / "run", data=data))
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_arguments_set_elsewhere_are_refused_with_the_reason(name, tmp_path):
+    """Every argument that is ours says why it cannot stand under trainer:."""
+    with pytest.raises(ConfigError, match=f"trainer.{name} cannot be set here: "):
+        training_arguments(config("model", tmp_path, trainer={name: 1}))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"learning_rat": 1.0}, "did you mean trainer.learning_rate"),
+        ({"learning_rate": "fast"}, "must be a number, not 'fast'"),
+        ({"gradient_accumulation_steps": 0}, "whole number from 1"),
+        ({"eval_strategy": "steps"}, "set data.eval"),
+        ({"lr_scheduler_type": "zigzag"}, "zigzag"),
+        ({"train_sampling_strategy": "group_by_length"}, "not one of random, sequential"),
+    ],
+)
+def test_wrong_arguments_are_refused(given, says, tmp_path):
+    """Unknown names, wrong values and contradictions say what is wrong."""
+    with pytest.raises(ConfigError, match=says):
+        training_arguments(config("model", tmp_path, trainer=given))
+
+
+def test_yaml_numbers_in_text_are_read(tmp_path):
+    """`learning_rate: 1e-4`, which YAML takes for text, is the number; evaluation is per epoch."""
+    settings = config(
+        "model", tmp_path, data={"eval": "eval.jsonl"}, trainer={"learning_rate": "1e-4"}
+    )
+    args = training_arguments(settings)
+    assert args.learning_rate == 1e-4
+    assert args.eval_strategy == "epoch"
+    assert settings.trainer["learning_rate"] == "1e-4"  # the configuration itself is not changed
+
+
+@pytest.mark.slow
+def test_a_dry_run_writes_nothing(base, tmp_path):
+    """A dry run gives the first step's loss and what would be trained, without any file."""
+    settings = config(base, tmp_path / "run")
+    found = check_stage1(settings)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+    assert (found["steps"], found["steps_per_epoch"], found["samples"]) == (4, 4, 8)
+    train_stage1(settings)
+    assert rows(tmp_path / "run")[0]["loss"] == pytest.approx(found["loss"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_process_that_diverges_stops_all(base, tmp_path):
+    """Two processes and a learning rate that breaks the weights: both end, ids of both are named."""
+    data = scenes(tmp_path / "some.jsonl", ELEVEN[:8])
+    settings = config(
+        base,
+        tmp_path / "run",
+        data=data,
+        trainer={
+            "learning_rate": 1e30,
+            "max_grad_norm": 0.0,
+            "num_train_epochs": 4,
+            "optim": "sgd",
+        },
+    )
+    path = tmp_path / "run.yaml"
+    path.write_text(config_yaml(settings))
+    done = spread(WORKER, path)
+    assert done.returncode != 0
+    assert "TrainingDiverged" in done.stderr
+    (dump,) = (tmp_path / "run/nonfinite").iterdir()
+    assert len(json.loads(dump.read_text())["batches"]) == 2
