@@ -55,7 +55,7 @@ browser-tests: $(VENV)/.browser ## the report in a real Chromium (the system's p
 # vLLM pins other versions than we do, so it lives in an environment of its own. Its torchaudio and
 # torchcodec cannot be loaded beside a CPU build of torch; torchvision can, with some help.
 VLLM_VENV := $(VENV)-vllm
-VLLM_SETUP := tests/vllm/setup/torchvision_beside_cpu_torch.py
+VLLM_SETUP := tests/with_vllm/setup/torchvision_beside_cpu_torch.py
 
 $(VLLM_VENV)/bin/python:
 	$(PYTHON) -m venv $(VLLM_VENV)
@@ -71,7 +71,7 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt $(VLLM_SETUP) | $(VLLM_
 	@touch $@
 
 vllm-tests: $(VLLM_VENV)/.ready ## vLLM for real, on the CPU, in an environment of its own
-	$(VLLM_VENV)/bin/python -m pytest tests/vllm -m vllm --durations=8
+	$(VLLM_VENV)/bin/python -m pytest tests/with_vllm -m vllm --durations=8
 
 test-all: test data-tests browser-tests vllm-tests ## everything that this machine can run
 

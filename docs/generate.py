@@ -93,7 +93,7 @@ ENGINES_TEXT = """# Engines
 |---|---|---|
 | `hf` | Hugging Face transformers in this process | `pip install 'coordeval[hf]'` |
 | `vllm` | vLLM in this process | `pip install 'coordeval[vllm]'` |
-| `server` | any OpenAI-compatible vLLM server | `pip install 'coordeval[server]'`, `--server-url` |
+| `server` | an OpenAI-compatible vLLM server | `pip install 'coordeval[server,hf]'`, `--server-url` |
 | `replay` | a recorded run; no model | |
 | `auto` | `vllm` where it is installed and CUDA is there, else `hf` | |
 
@@ -122,9 +122,10 @@ CKPT is the checkpoint's folder, where it is at hand (tokenizer, vocabulary, has
 model's name. The key is read from `COORDEVAL_API_KEY`, else `OPENAI_API_KEY`, and stored nowhere.
 coordeval must be installed where the server runs for the flag to work, and on CUDA vLLM 0.32 needs
 `VLLM_USE_V2_MODEL_RUNNER=0` in the server's environment: its newer runner takes no such processors.
-Without the flag the server applies the grammar itself, and the loop guard ends streams from this
-side. `--pixels` beyond the checkpoint's own limits needs a server started with
-`--trust-request-mm-kwargs`.
+Without the flag the server applies the grammar itself, which cannot keep boxes ordered (a warning
+says so, `--ordered` is refused), and the loop guard ends streams from this side. `--pixels` beyond
+the checkpoint's own limits needs a server started with `--trust-request-mm-kwargs`. A served
+model's name alone needs only `pip install 'coordeval[server]'`, and goes without constraints.
 
 Requests are tried again with growing pauses; what fails for good is an error line, and where the
 server is gone the rest become error lines at once: exit code 3, everything finished is kept,

@@ -26,7 +26,8 @@ def demo(
 ) -> None:
     """See in a minute what coordeval does: a sound checkpoint, and one that has come apart.
 
-    Without options it scores recorded runs and needs no model library. With --rollout it decodes
+    It needs the fixtures folder of a checkout, and no other data. Without options it scores
+    recorded runs and needs no model library. With --rollout it decodes
     tiny Qwen3-VL checkpoints on 64 held-out scenes, on the CPU.
     """
     from coordeval.cli.inspect import inspect_command

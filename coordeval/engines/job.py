@@ -70,6 +70,8 @@ def rollout_checkpoint(
     engine = source.start(
         prompt=prompt, pixels=pixels, decode=decode, dialect=dialect, notify=notify
     )
+    # A default that the engine cannot give was given up with a warning: the run says what held.
+    decode = getattr(engine, "decode", decode)
     try:
         identity = run_identity(
             checkpoint=source.checkpoint,

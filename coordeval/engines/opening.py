@@ -43,6 +43,7 @@ def open_source(options: RolloutOptions) -> Source:
         raise ConfigError(f"unknown engine {options.engine!r}: use one of {known}")
     if options.data_parallel > 1 and name in {"server", "replay"}:
         raise ConfigError(f"--data-parallel has no meaning for the engine {name}")
+    _refuse_options_of_others(options, name)
     module, class_name = SOURCES[name]
     source: Source = getattr(import_module(module), class_name)(options)
     if options.data_parallel > 1:
@@ -50,6 +51,33 @@ def open_source(options: RolloutOptions) -> Source:
 
         return ParallelSource(options, source)
     return source
+
+
+def _refuse_options_of_others(options: RolloutOptions, name: str) -> None:
+    """ConfigError for an option that the engine would silently leave out.
+
+    The server's own source says what its options mean there.
+    """
+    of_vllm = {
+        "--tensor-parallel": options.tensor_parallel != 1,
+        "--gpu-memory-utilization": options.gpu_memory_utilization is not None,
+        "--max-model-len": options.max_model_len is not None,
+        "--engine-arg": bool(options.engine_args),
+    }
+    of_server = {
+        "--server-url": options.server_url is not None,
+        "--server-model": options.server_model is not None,
+    }
+    chosen = f"{name} (chosen by auto)" if options.engine == AUTO else name
+    for other, given, refused in (
+        ("vllm", of_vllm, name in {"hf", "replay"}),
+        ("server", of_server, name != "server"),
+    ):
+        for option, is_given in given.items():
+            if refused and is_given:
+                raise ConfigError(
+                    f"{option} has no effect with the engine {chosen}: give --engine {other}"
+                )
 
 
 __all__ = ["AUTO", "SOURCES", "choose_engine", "open_source"]

@@ -120,9 +120,10 @@ def control_settings(values: dict[str, Any]) -> dict[str, Any]:
         kinds = (kind.strip() for kind in values.pop("geometry").split(","))
         constraint["geometries"] = tuple(kind for kind in kinds if kind)
     for name in _CONSTRAINT_FIELDS:
-        if values.get(name) is not None:
-            constraint[name] = values[name]
-        values.pop(name, None)
+        value = values.pop(name, None)
+        # A switch that was not given is False; it asks for nothing.
+        if value is not None and not (name == "sorted_objects" and value is False):
+            constraint[name] = value
     guard: dict[str, Any] = {}
     if "loop_guard" in values:
         guard["mode"] = values.pop("loop_guard")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from coordeval import __version__
 from coordeval.coords import CoordVocabulary
 from coordeval.engines.base import error_rollout
+from coordeval.engines.capabilities import PROCESSOR_FLAG
 from coordeval.engines.server_address import hide_key
 from coordeval.engines.server_control import needs_handshake, plan_control
 from coordeval.engines.server_failures import ServerFailure
@@ -112,9 +114,16 @@ class ServerEngine:
 
         return PromptCheck(self._reader, self._images.processor, self._prompt)
 
-    def connect(self) -> bool:
+    @property
+    def decode(self) -> DecodeSettings:
+        """The settings that hold, after a default that the server cannot give was given up."""
+        return self._decode
+
+    def connect(self, *, may_relax: bool = False) -> bool:
         """Ask the server what it is, and settle how decoding is controlled; False where it is away.
 
+        With `may_relax`, boxes that are only ordered by default go unordered, with a warning, on a
+        server that cannot order them; `decode` says so. Not once a run's settings are stored.
         Raises ConfigError for what this server cannot do: another model, a key, a constraint.
         """
         if self._facts is not None:
@@ -128,8 +137,21 @@ class ServerEngine:
         except ServerFailure as failure:
             self._notify(f"{self._link.address.root}: {failure}")
             return False
+        if may_relax:
+            self._relax(facts)
         self._settle(facts)
         return True
+
+    def _relax(self, facts: ServerFacts) -> None:
+        constraint = self._decode.constraint
+        by_default = constraint.mode == "grammar" and constraint.ordered is None
+        if facts.has_processor or not by_default or self._table is None:
+            return
+        self._decode = replace(self._decode, constraint=replace(constraint, ordered=False))
+        self._notify(
+            "this server keeps to the grammar, but cannot keep boxes ordered (x2 > x1, y2 > y1): "
+            f"start it with {PROCESSOR_FLAG}, or give --no-ordered to do without this warning"
+        )
 
     async def _ask(self, handshake_ids: Sequence[int]) -> ServerFacts:
         breaker, random = Breaker(), np.random.default_rng(self._decode.seed)

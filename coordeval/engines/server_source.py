@@ -97,7 +97,7 @@ class ServerSource:
             key=self._key,
             notify=notify,
         )
-        engine.connect()
+        engine.connect(may_relax=True)
         return engine
 
     def _vocab_size(self) -> int | None:

@@ -92,7 +92,7 @@ class VllmSource:
 
 def _check_options(options: RolloutOptions) -> None:
     if options.attention != "auto":
-        raise ConfigError("--attention is for Hugging Face; vLLM chooses its own")
+        raise ConfigError("--attn is for Hugging Face; vLLM chooses its own")
     if options.tensor_parallel < 1:
         raise ConfigError("--tensor-parallel must be at least 1")
     if options.max_model_len is not None and options.max_model_len < 1:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Verdict = Literal["better", "worse", "differs", "~"]
 
+# Coordinate masses from an engine's most probable tokens are lower bounds; this is how far off.
+_MASS, _MASS_BOUND = "slot/mass_", "slot/mass_bound_max"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -58,9 +61,11 @@ def metric_changes(
 ) -> dict[str, Change]:
     """Every metric that one of the runs has, judged; the headline metrics are a family of tests.
 
-    A detail of a drop reason that only one run lists is counted in the other, mostly 0.
+    A detail of a drop reason that only one run lists is counted in the other, mostly 0. Masses
+    that are exact in one run and lower bounds in the other are shown, and not judged.
     """
     differing = prediction_differences(a, b)
+    unlike_masses = bool(a.metrics.get(_MASS_BOUND)) != bool(b.metrics.get(_MASS_BOUND))
     changes = {}
     for key in dict.fromkeys((*a.metrics, *b.metrics)):
         value_a, value_b = (
@@ -76,7 +81,8 @@ def metric_changes(
             delta=None if value_a is None or value_b is None else value_b - value_a,
             headline=key in headline,
         )
-        changes[key] = _with_evidence(change, replicates, differing)
+        judged_here = not (unlike_masses and key.startswith(_MASS))
+        changes[key] = _with_evidence(change, replicates, differing) if judged_here else change
     judged = _judge([change for change in changes.values() if change.headline])
     judged += _judge([change for change in changes.values() if not change.headline])
     by_key = {change.key: change for change in judged}

@@ -1,5 +1,7 @@
 """The options of control on the command line: what they become, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 
 from coordeval.cli.rollout import resolve_options
@@ -111,3 +113,16 @@ def test_settings_survive_a_round_trip_through_json():
     assert back.orders
     guard = GuardSettings(mode="mark", near_iou=0.9)
     assert GuardSettings.from_json(guard.to_json()) == guard
+
+
+def test_a_plain_command_is_not_refused_for_switches_it_did_not_give(tmp_path):
+    """Typer hands over False for a switch that was not given; free decoding stays free."""
+    from typer.testing import CliRunner
+
+    from coordeval.cli.app import app
+
+    data = Path(__file__).parents[2] / "fixtures" / "scenes" / "heldout.jsonl"
+    recording = data.parents[1] / "runs" / "ckpt-300"
+    command = ["rollout", str(recording), "--engine", "replay", "--data", str(data)]
+    found = CliRunner().invoke(app, [*command, "--limit", "2", "--out", str(tmp_path / "run")])
+    assert found.exit_code == 0, found.output

@@ -25,3 +25,11 @@ def test_control_with_its_mode_is_taken():
     found = control_settings({"constrain": "coords", "ordered": True, "max_points": 5})
     assert found["constraint"].orders
     assert control_settings({"loop_guard": "mark", "guard_exact": 3})["guard"].exact_repeats == 3
+
+
+def test_switches_that_were_not_given_ask_for_nothing():
+    """The command line hands on False for a switch that nobody typed."""
+    found = control_settings({"sorted_objects": False, "ordered": None, "max_objects": None})
+    assert found["constraint"].mode == "none"
+    with pytest.raises(ConfigError, match="sorted-objects"):
+        control_settings({"sorted_objects": True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import typer
@@ -136,3 +137,32 @@ def test_the_engine_needs_an_address(data):
     """Without --server-url it says so."""
     code, output = call("tiny", "--engine", "server", "--data", data)
     assert (code, "--server-url" in output) == (2, True)
+
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "ckpt-300"
+
+
+def test_a_server_without_our_processor_gets_the_grammar_unordered(data):
+    """By default boxes go unordered there, with a warning, and the run's settings say so."""
+    with ServerDouble() as server:
+        arguments = ("--constrain", "grammar", "--server-model", "tiny", "--no-score")
+        _, output = serve(server.url, data, *arguments, checkpoint=FIXTURE)
+        refused, why = serve(server.url, data, *arguments, "--ordered", checkpoint=FIXTURE)
+        asked = [body for body in server.bodies if "structured_outputs" in body]
+    assert "cannot keep boxes ordered" in output
+    meta = open_run(data.parent / "run").meta
+    assert meta["decode"]["constraint"]["ordered"] is False
+    assert len(asked) == 4
+    assert all("start:" in body["structured_outputs"]["grammar"] for body in asked)
+    assert refused == 2
+    assert "CoordevalProcessor" in why
+
+
+def test_a_server_that_comes_back_without_our_processor_is_refused_by_an_ordered_run(data):
+    """What a stored run promises is not given up later: the error names the flag."""
+    arguments = ("--constrain", "grammar", "--server-model", "tiny", "--no-score")
+    assert serve(dead_url(), data, *arguments, checkpoint=FIXTURE)[0] == 3
+    with ServerDouble() as server:
+        code, why = serve(server.url, data, *arguments, "--retry-errors", checkpoint=FIXTURE)
+    assert code == 2
+    assert "ordered" in why
