@@ -93,7 +93,7 @@ ENGINES_TEXT = """# Engines
 |---|---|---|
 | `hf` | Hugging Face transformers in this process | `pip install 'coordeval[hf]'` |
 | `vllm` | vLLM in this process | `pip install 'coordeval[vllm]'` |
-| `server` | an OpenAI-compatible vLLM server | `pip install 'coordeval[server,hf]'`, `--server-url` |
+| `server` | OpenAI-compatible vLLM server | `pip install 'coordeval[server,hf]'`, `--server-url` |
 | `replay` | a recorded run; no model | |
 | `auto` | `vllm` where it is installed and CUDA is there, else `hf` | |
 
