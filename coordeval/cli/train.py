@@ -105,14 +105,13 @@ def _print_check(found: dict[str, object], *, json_output: bool) -> None:
     shown = ", ".join(
         f"{key} {value:.4g}" for key, value in terms.items() if isinstance(value, float)
     )
-    typer.echo(
-        printable(
-            f"ready: {found['samples']} samples, {found['steps_per_epoch']} steps per epoch, "
-            f"{found['steps']} in all, on {found['device']}\n"
-            f"{found['parameters_learning']:,} of {found['parameters']:,} parameters learn\n"
-            f"first batch: {shown}"
-        )
-    )
+    steps = f"{found['steps_per_epoch']} steps per epoch, {found['steps']} in all"
+    for line in (
+        f"ready: {found['samples']} samples, {steps}, on {found['device']}",
+        f"{found['parameters_learning']:,} of {found['parameters']:,} parameters learn",
+        f"first batch: {shown}",
+    ):
+        typer.echo(printable(line))
 
 
 def _say(message: str) -> None:

@@ -106,22 +106,31 @@ def refused(out):
 
 
 def sharded(out):
-    """FSDP: the gathered weights are evaluated by another process."""
+    """FSDP, version 2 and then 1: the gathered weights are evaluated by another process."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
+    second = tiny_model()
+    fully_shard(second, mesh=init_device_mesh("cpu", (2,)))
+    first = FullyShardedDataParallel(
+        tiny_model(), device_id=torch.device("cpu"), use_orig_params=True
+    )
+    return {"2": _hand_over(out / "sharded2", second), "1": _hand_over(out / "sharded1", first)}
+
+
+def _hand_over(folder, model):
     from types import SimpleNamespace
 
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
     from transformers import TrainerControl, TrainerState
 
     from coordeval.training.sharded import sharding_of
 
-    model = tiny_model()
-    before = sharding_of(model)
-    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
     notes = []
-    made = callback(model, every=1, notify=notes.append, best_metric="samples/truncated_rate")
+    made = callback(
+        tiny_model(), every=1, notify=notes.append, best_metric="samples/truncated_rate"
+    )
     args = SimpleNamespace(
-        output_dir=str(out / "sharded"), load_best_model_at_end=False, metric_for_best_model=None
+        output_dir=str(folder), load_best_model_at_end=False, metric_for_best_model=None
     )
     state, control = TrainerState(max_steps=9), TrainerControl()
     made.on_train_begin(args, state, control, model=model)
@@ -130,8 +139,7 @@ def sharded(out):
     made.at_end = False
     made.on_train_end(args, state, control, model=model)
     return {
-        "before": before,
-        "after": sharding_of(model),
+        "sharding": sharding_of(model),
         "logs": state.log_history,
         "notes": notes,
     }

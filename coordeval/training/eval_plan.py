@@ -1,0 +1,244 @@
+"""What is rolled out while training, and how: read and checked before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordeval.coords import DEFAULT_FRAME, CoordVocabulary, frame_named
+from coordeval.data.dataset import open_dataset
+from coordeval.data.prompts import Prompt, default_prompt, parse_pixels
+from coordeval.data.token_budget import MINIMUM_TOKENS
+from coordeval.engines.budget import needed_tokens
+from coordeval.engines.job import choose_classes, choose_prompt, require_images, token_limit
+from coordeval.engines.options import RolloutOptions, control_settings
+from coordeval.engines.selection import Selection, parse_selection
+from coordeval.errors import ConfigError
+from coordeval.jsonl import dump_line
+from coordeval.parsers.dialects import DEFAULT_DIALECT, dialect_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from coordeval.coords import CoordFrame
+    from coordeval.data.dataset import Dataset
+    from coordeval.data.pixels import PixelLimits
+    from coordeval.engines.base import DecodeSettings
+    from coordeval.engines.hf_loading import Reader
+    from coordeval.parsers.dialects import Dialect
+    from coordeval.records import Category, Sample
+
+# Options of `coordeval rollout` that say how is decoded, as `decode` may hold them.
+DECODE_OPTIONS: dict[str, type] = {
+    "classes": str,
+    "constrain": str,
+    "geometry": str,
+    "guard_block": int,
+    "guard_cycle": int,
+    "guard_exact": int,
+    "guard_near": int,
+    "guard_near_iou": float,
+    "loop_guard": str,
+    "max_new_tokens": int,
+    "max_objects": int,
+    "max_points": int,
+    "ordered": bool,
+    "repetition_penalty": float,
+    "sample_temperature": float,
+    "samples": int,
+    "seed": int,
+    "separators": str,
+    "sorted_objects": bool,
+    "telemetry": bool,
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+}
+# And where, for an engine that is not the training itself.
+ENGINE_OPTIONS: dict[str, type] = {
+    "attention": str,
+    "data_parallel": int,
+    "device": str,
+    "dtype": str,
+    "engine": str,
+    "engine_args": dict,
+    "gpu_memory_utilization": float,
+    "max_model_len": int,
+    "tensor_parallel": int,
+    "trust_remote_code": bool,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalData:
+    """What the evaluator reads and asks; the same names and meanings as `coordeval rollout`.
+
+    `data` is a dataset file, or samples with an `image_path` each. `prompt` is what `--prompt`
+    takes, or a `Prompt`. `decode` holds options of `coordeval rollout` by their names.
+    """
+
+    data: Path | str | Sequence[Sample]
+    image_root: Path | str | None = None
+    limit: int | None = None
+    prompt: Prompt | str | None = None
+    pixels: str | None = None
+    dialect: str = DEFAULT_DIALECT
+    field_order: Any = None
+    frame: str = DEFAULT_FRAME
+    batch_size: int = 8
+    decode: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path | None:
+        """The dataset file; None for samples in memory."""
+        return Path(self.data) if isinstance(self.data, str | Path) else None
+
+    def options(
+        self, runs_dir: Path, *, checkpoint: str = "", engine: str = "hf"
+    ) -> RolloutOptions:
+        """The same as options of a rollout; ConfigError for what they do not know."""
+        values = _checked(self.decode, live=engine == "hf")
+        engine = values.pop("engine", engine)
+        values |= control_settings(values)
+        return RolloutOptions(
+            checkpoint=checkpoint,
+            engine=engine,
+            data=Path() if self.path is None else self.path,
+            runs_dir=runs_dir,
+            image_root=None if self.image_root is None else Path(self.image_root),
+            limit=self.limit,
+            prompt=self.prompt,
+            pixels=self.pixels,
+            dialect=self.dialect,
+            field_order=self.field_order,
+            frame=self.frame,
+            batch_size=self.batch_size,
+            **values,
+        )
+
+
+def _checked(decode: Mapping[str, Any], *, live: bool) -> dict[str, Any]:
+    known = DECODE_OPTIONS if live else DECODE_OPTIONS | ENGINE_OPTIONS
+    out: dict[str, Any] = {}
+    for name, value in decode.items():
+        if name not in known:
+            if name in ENGINE_OPTIONS:
+                raise ConfigError(
+                    f"rollout_eval.decode.{name}: the training itself decodes (engine hf), where "
+                    "and as it is; choose engine: process or vllm to set this"
+                )
+            near = get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"rollout_eval.decode: unknown option {name}; {hint}")
+        if value is None:
+            continue
+        out[name] = _typed(name, value, known[name])
+    return out
+
+
+def _typed(name: str, value: Any, wanted: type) -> Any:
+    accepted = (int, float) if wanted is float else wanted
+    if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+        raise ConfigError(f"rollout_eval.decode.{name}: {value!r} must be {wanted.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"rollout_eval.decode.{name}: {value!r} must be finite")
+    return wanted(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalPlan:
+    """Everything of an evaluation but the model; the same for all evaluations of a training."""
+
+    samples: tuple[Sample, ...]
+    dataset_path: Path | None
+    dataset_sha256: str
+    image_root: Path | None
+    categories: tuple[Category, ...] | None
+    selection: Selection
+    dialect: Dialect
+    frame: CoordFrame
+    prompt: Prompt
+    pixels: PixelLimits | None
+    decode: DecodeSettings
+    needed_tokens: int
+    batch_size: int
+
+
+def build_plan(
+    data: EvalData, reader: Reader, options: RolloutOptions, notify: Callable[[str], None]
+) -> EvalPlan:
+    """Read the data and settle every setting; `notify` hears of warnings.
+
+    Raises the errors of `coordeval rollout`: ConfigError, DataError, CheckpointError for a
+    tokenizer without coordinate tokens. No samples at all are a ConfigError.
+    """
+    if data.batch_size < 1:
+        raise ConfigError("rollout_eval.batch_size must be at least 1")
+    dialect = dialect_named(options.dialect, field_order=options.field_order)
+    frame, pixels = frame_named(options.frame), parse_pixels(options.pixels)
+    given = options.max_new_tokens
+    options.decode_settings(MINIMUM_TOKENS if given is None else given)
+    selection = parse_selection(ids=None, limit=data.limit, shard=None)
+    if dialect.coordinates in {"token", "quoted_token"}:
+        CoordVocabulary.from_tokenizer(reader.tokenizer)
+    dataset = None
+    if data.path is not None:
+        dataset = open_dataset(data.path, image_root=options.image_root, frame=frame)
+    samples: list[Sample] = list(data.data if dataset is None else dataset)  # type: ignore[arg-type]
+    chosen = selection.apply(samples)
+    if not chosen:
+        raise ConfigError(f"rollout_eval: {data.path or 'the data'} holds no samples")
+    if dataset is not None:
+        require_images(chosen, dataset)
+    class_names = _class_names(options.classes, dataset)
+    needed = needed_tokens(samples, tokenizer=reader.tokenizer, dialect=dialect, frame=frame)
+    decode = options.decode_settings(token_limit(given, needed, notify), class_names=class_names)
+    return EvalPlan(
+        samples=tuple(chosen),
+        dataset_path=None if dataset is None else dataset.path.resolve(),
+        dataset_sha256=_samples_sha256(samples) if dataset is None else dataset.sha256,
+        image_root=None if dataset is None else dataset.image_root.resolve(),
+        categories=None if dataset is None else dataset.categories,
+        selection=selection,
+        dialect=dialect,
+        frame=frame,
+        prompt=_prompt(data.prompt, dialect, dataset),
+        pixels=pixels,
+        decode=decode,
+        needed_tokens=needed,
+        batch_size=data.batch_size,
+    )
+
+
+def _class_names(name: str | None, dataset: Dataset | None) -> tuple[str, ...] | None:
+    if name is None:
+        return None
+    if dataset is None and name == "dataset":
+        raise ConfigError("rollout_eval.decode.classes: samples in memory have no class list")
+    return choose_classes(name, dataset)  # type: ignore[arg-type]
+
+
+def _prompt(prompt: Prompt | str | None, dialect: Dialect, dataset: Dataset | None) -> Prompt:
+    if isinstance(prompt, Prompt):
+        return prompt
+    if dataset is not None:
+        return choose_prompt(prompt, dialect, dataset)
+    if prompt in {None, "open"}:
+        return default_prompt(dialect=dialect)
+    raise ConfigError("rollout_eval: samples in memory take no prompt by name; give a Prompt")
+
+
+def _samples_sha256(samples: Sequence[Sample]) -> str:
+    """Hash of what is asked about samples in memory: ids, images, sizes and ground truth."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        objects = [tuple(item) for item in sample.objects]
+        digest.update(dump_line([sample.id, sample.image, sample.width, sample.height, objects]))
+    return digest.hexdigest()
+
+
+__all__ = ["DECODE_OPTIONS", "ENGINE_OPTIONS", "EvalData", "EvalPlan", "build_plan"]
