@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-all lint unit data-tests browser-tests vllm-tests bench docs fixtures clean help
+.PHONY: demo demo-train test test-all lint unit data-tests browser-tests vllm-tests bench docs fixtures clean help
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,13 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 demo: $(VENV)/.hf ## roll the fixture checkpoints out on held-out scenes, score them, show the reports
 	$(BIN)/coordeval demo --rollout
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -c constraints.txt -e '.[train]'
+	@touch $@ $(VENV)/.hf
+
+demo-train: $(VENV)/.train ## train a tiny checkpoint from nothing for some minutes; rollout F1 against steps
+	$(BIN)/python recipes/demo_train.py
 
 test: lint unit ## linters, type checks, layer checks and the core tests with coverage
 

@@ -212,7 +212,12 @@ def reference(logits, labels, kinds, bins):
     p_true = p[np.arange(len(t)), t]
     rank = (coord > coord[np.arange(len(t)), t][:, None]).sum(1)
     argmax = logits[slot].argmax(1)
+    top = logits.argmax(1)
+    to_coord = (top >= FIRST) & (top < FIRST + K)
     return {
+        "coord_diag/flip_text_to_coord": to_coord[~slot].mean(),
+        "coord_diag/flip_desc_to_coord": to_coord[kinds == DESCRIPTION].mean(),
+        "coord_diag/flip_format_to_coord": to_coord[kinds == STRUCTURE].mean(),
         "coord_diag/expected_bin_mae": err.mean(),
         "coord_diag/expected_bin_abs_err_p90": np.quantile(err, 0.9),
         "coord_diag/w1_to_delta": (p * np.abs(k[None] - t[:, None])).sum(1).mean(),
