@@ -193,6 +193,33 @@ def _targets(labels, kinds, bins):
     return Targets(*(torch.from_numpy(part.astype(np.int64)) for part in (labels, kinds, bins)))
 
 
+def has_two_modes(row):
+    """The definition of a second mode, bin by bin."""
+    mass = [row[max(0, k - 16) : k + 17].sum() for k in range(K)]
+    a = int(np.argmax(mass))
+    return any(
+        mass[b] >= 0.2 and min(mass[min(a, b) : max(a, b) + 1]) <= mass[b] / 2 for b in range(K)
+    )
+
+
+def test_modes_are_counted_as_defined():
+    """Mixtures of peaks of all widths, heights and distances: the same as the definition."""
+    draw = np.random.default_rng(4)
+    k = np.arange(K)
+    rows = []
+    for _ in range(60):
+        row = np.full(K, 1e-9)
+        for _ in range(draw.integers(1, 4)):
+            centre, width, height = draw.uniform(0, K), draw.uniform(1, 40), draw.uniform(0.1, 1)
+            row += height / width * np.exp(-0.5 * ((k - centre) / width) ** 2)
+        rows.append(row / row.sum())
+    expected = [has_two_modes(row) for row in rows]
+    assert 10 < sum(expected) < 50
+    assert multimodal_slots(torch.from_numpy(np.array(rows))).tolist() == expected
+    rate = slot_metrics(np.log(np.array(rows)), [5] * len(rows))["coord_diag/multimodal_rate"]
+    assert rate == pytest.approx(np.mean(expected))
+
+
 def reference(logits, labels, kinds, bins):
     """Every metric in float64 numpy, from the formulas."""
     logits = logits.astype(np.float64)

@@ -14,6 +14,7 @@ from coordeval.training.diagnostics_totals import add_up, totals_of
 
 
 def test_flips_of_text_to_coordinates():
+    """Shares by kind, the same however positions are cut into batches."""
     coord_ids = torch.arange(5, 1005)
     logits = torch.zeros(6, 1010)
     logits[torch.arange(6), torch.tensor([7, 2, 9, 3, 8, 1])] = 5.0
