@@ -51,7 +51,7 @@ LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 
 def tiny_table() -> TokenTable:
     """The vocabulary of the tiny checkpoints."""
-    from coordeval.training.tiny_tokenizer import END_OF_TURN, build_tiny_tokenizer
+    from coordeval.training.tiny.tokenizer import END_OF_TURN, build_tiny_tokenizer
 
     tokenizer = build_tiny_tokenizer(["red circle, blue square, green triangle, yellow diamond"])
     return TokenTable.from_tokenizer(

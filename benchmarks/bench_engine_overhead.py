@@ -37,7 +37,7 @@ Work = tuple["Callable[[], None]", "Callable[[], None]"]
 
 def write_checkpoint(folder: Path, hidden: int, layers: int) -> Path:
     """A checkpoint with random weights, which hardly ever ends an answer before the limit."""
-    from coordeval.training.tiny import TinyConfig, write_random_checkpoint
+    from coordeval.training.tiny.model import TinyConfig, write_random_checkpoint
 
     config = TinyConfig(hidden=hidden, layers=layers, heads=hidden // 32, feed_forward=3 * hidden)
     return write_random_checkpoint(folder / "random", seed=0, config=config)

@@ -67,8 +67,13 @@ def write_start(out: Path, *, seed: int) -> Path:
     """The untrained checkpoint: eyes a little larger than those of the shapes models."""
     from transformers.utils import logging
 
-    from coordeval.training.tiny import TinyConfig, build_model, save_checkpoint, tiny_tokenizer
-    from coordeval.training.tiny_processor import TinyVision
+    from coordeval.training.tiny.model import (
+        TinyConfig,
+        build_model,
+        save_checkpoint,
+        tiny_tokenizer,
+    )
+    from coordeval.training.tiny.processor import TinyVision
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     config = TinyConfig(

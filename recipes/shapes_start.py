@@ -43,7 +43,12 @@ def write_start(out: Path, *, seed: int = 0) -> Path:
     """Write the untrained checkpoint to `out/start`, and return it."""
     from transformers.utils import logging
 
-    from coordeval.training.tiny import TinyConfig, build_model, save_checkpoint, tiny_tokenizer
+    from coordeval.training.tiny.model import (
+        TinyConfig,
+        build_model,
+        save_checkpoint,
+        tiny_tokenizer,
+    )
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     config = TinyConfig()

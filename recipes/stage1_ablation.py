@@ -28,7 +28,7 @@ from shapes_start import write_data, write_start
 from coordeval.errors import CoordevalError
 from coordeval.reports.printable import printable
 from coordeval.training.config_file import load_config
-from coordeval.training.run_folder import check_folder
+from coordeval.training.loop.run_folder import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

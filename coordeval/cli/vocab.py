@@ -56,7 +56,7 @@ def expand(
 
     if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
         raise MissingExtraError("expanding a vocabulary", "hf")
-    from coordeval.training.vocabulary import expand_vocabulary
+    from coordeval.training.vocabulary.expand import expand_vocabulary
 
     done = expand_vocabulary(
         base,

@@ -13,14 +13,14 @@ from coordeval.coords import CoordVocabulary
 from coordeval.engines.checkpoint import resolve_checkpoint
 from coordeval.engines.hf_loading import load_reader
 from coordeval.errors import CheckpointError, ConfigError
-from coordeval.training.adapters import ADAPTERS, load_for_training, prepare_parameters
-from coordeval.training.checkpoint_files import CheckpointFiles
+from coordeval.training.data.dataset import TrainDataset
+from coordeval.training.data.packing import check_packing
+from coordeval.training.data.skips import SkipLedger
+from coordeval.training.loop.checkpoint_files import CheckpointFiles
+from coordeval.training.loop.train_log import TrainLog
+from coordeval.training.loop.trainer import Stage1Trainer
 from coordeval.training.losses.objective import Stage1Objective
-from coordeval.training.packing import check_packing
-from coordeval.training.samples import TrainDataset
-from coordeval.training.skips import SkipLedger
-from coordeval.training.train_log import TrainLog
-from coordeval.training.trainer import Stage1Trainer
+from coordeval.training.tuning.adapters import ADAPTERS, load_for_training, prepare_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from coordeval.engines.checkpoint import Checkpoint
     from coordeval.engines.hf_loading import Reader
     from coordeval.training.config import ObjectiveConfig, TrainConfig
-    from coordeval.training.coord_only import CoordRows
-    from coordeval.training.stopping import StopRequest
+    from coordeval.training.loop.stopping import StopRequest
+    from coordeval.training.tuning.coord_only import CoordRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a Stage-1 training is asked to do, as plain values; defaults as `coordeval train` states.
+"""What a training is asked to do, as plain values; defaults as `coordeval train` states.
 
 Arguments of Hugging Face's Trainer are not mirrored: they stand under `trainer` and are handed on.
 """
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from coordeval.coords import DEFAULT_FRAME
 from coordeval.errors import ConfigError
 from coordeval.parsers.dialects import DEFAULT_DIALECT
+from coordeval.training.stage2.config import Stage2Config
 
 Preset = Literal["pure_ce", "soft", "mixed"]
 HardCeOver = Literal["vocabulary", "coordinates"]
@@ -218,7 +219,10 @@ class MonitorConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """One training. Paths are relative to the folder of the configuration file."""
+    """One training. Paths are relative to the folder of the configuration file.
+
+    `objective` is that of stage 1, `stage2` that of stage 2.
+    """
 
     model: str
     output_dir: str
@@ -229,12 +233,13 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     rollout_eval: RolloutEvalConfig = field(default_factory=RolloutEvalConfig)
+    stage2: Stage2Config = field(default_factory=Stage2Config)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.stage != 1:
-            raise ConfigError(f"stage: {self.stage} is not known; only stage 1 can be trained")
+        if self.stage not in {1, 2}:
+            raise ConfigError(f"stage: {self.stage} is not known; there are 1 and 2")
 
 
 __all__ = [

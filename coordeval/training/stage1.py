@@ -9,27 +9,32 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from coordeval.engines.checkpoint import checkpoint_hash
 from coordeval.errors import EXIT_OK, ConfigError, RunMismatchError
-from coordeval.training.arguments import training_arguments
 from coordeval.training.assembly import assemble, make_trainer
-from coordeval.training.checkpoints import (
+from coordeval.training.loop.arguments import training_arguments
+from coordeval.training.loop.checkpoints import (
     all_checkpoints,
     clear_later,
     last_complete,
     require_complete,
     step_of,
 )
-from coordeval.training.progress import ProgressCallback
-from coordeval.training.rollout_eval import RolloutEvalCallback
-from coordeval.training.run_folder import check_folder, locked, write_folder
-from coordeval.training.stopping import OwedEvaluation, StopCallback, StopRequest, stop_on_signals
-from coordeval.training.train_log import TrainLog
+from coordeval.training.loop.progress import ProgressCallback
+from coordeval.training.loop.run_folder import check_folder, locked, write_folder
+from coordeval.training.loop.stopping import (
+    OwedEvaluation,
+    StopCallback,
+    StopRequest,
+    stop_on_signals,
+)
+from coordeval.training.loop.train_log import TrainLog
+from coordeval.training.rollout_eval.callback import RolloutEvalCallback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from coordeval.training.assembly import Parts
     from coordeval.training.config import TrainConfig
-    from coordeval.training.trainer import Stage1Trainer
+    from coordeval.training.loop.trainer import Stage1Trainer
 
 Resume = Literal["auto", "never"] | Path
 

@@ -153,7 +153,7 @@ def test_progress_is_described_in_words_only_where_something_is_known():
 def test_a_checkpoint_rolls_out_resumes_and_refuses(world, tmp_path_factory):
     """A real checkpoint: error lines, resume, refusal of other settings, warning about tokens."""
     pytest.importorskip("torch")
-    from coordeval.training.tiny import write_random_checkpoint
+    from coordeval.training.tiny.model import write_random_checkpoint
 
     folder = write_random_checkpoint(tmp_path_factory.mktemp("ckpt") / "tiny")
     command = ["rollout", folder, "--data", "data.jsonl", "--image-root", "photos", "--no-score"]

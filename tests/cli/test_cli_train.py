@@ -21,7 +21,7 @@ SCENES = ROOT / "fixtures" / "scenes" / "heldout.jsonl"
 @pytest.fixture(scope="module")
 def stage1(tmp_path_factory):
     """A configuration file of a tiny training, relative to its folder."""
-    from coordeval.training.tiny import TinyConfig, write_random_checkpoint
+    from coordeval.training.tiny.model import TinyConfig, write_random_checkpoint
 
     folder = tmp_path_factory.mktemp("train")
     tiny = TinyConfig(

@@ -10,7 +10,7 @@ from coordeval.decoding.constraint import compile_constraint
 from coordeval.decoding.settings import ConstraintSettings
 from coordeval.decoding.token_table import TokenTable
 from coordeval.parsers import DIALECTS, parse
-from coordeval.training.tiny_tokenizer import END_OF_TURN
+from coordeval.training.tiny.tokenizer import END_OF_TURN
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CHECKPOINTS = ("ckpt-300", "ckpt-2400", "shapes-final")

@@ -13,7 +13,7 @@ from coordeval.decoding.settings import ConstraintSettings, GuardSettings
 from coordeval.decoding.token_table import TokenTable
 from coordeval.errors import ConfigError
 from coordeval.parsers import dialect_named
-from coordeval.training.tiny import tiny_tokenizer
+from coordeval.training.tiny.model import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer(["red circle"])
 END = TOKENIZER.convert_tokens_to_ids("<|im_end|>")

@@ -12,7 +12,7 @@ from coordeval.decoding.token_table import TokenTable
 from coordeval.errors import ConfigError
 from coordeval.parsers import DIALECTS, dialect_named
 from coordeval.records import GEOMETRY_KINDS
-from coordeval.training.tiny_tokenizer import END_OF_TURN, build_tiny_tokenizer
+from coordeval.training.tiny.tokenizer import END_OF_TURN, build_tiny_tokenizer
 
 NAMES = ('a"b', "c\\d", "第九", "😀 x", "line\nbreak", "cat", "cats")
 

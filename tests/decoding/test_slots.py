@@ -15,7 +15,7 @@ from coordeval.data.canonical import render_text
 from coordeval.decoding.slots import find_slots
 from coordeval.decoding.token_table import TokenTable
 from coordeval.parsers import DIALECTS, dialect_named, parse
-from coordeval.training.tiny import tiny_tokenizer
+from coordeval.training.tiny.model import tiny_tokenizer
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 TOKENIZER = tiny_tokenizer(["red circle"])

@@ -12,7 +12,7 @@ from coordeval.decoding.settings import ConstraintSettings
 from coordeval.decoding.token_table import TokenTable
 from coordeval.errors import CheckpointError, ConfigError
 from coordeval.parsers import DIALECTS, parse
-from coordeval.training.tiny_tokenizer import END_OF_TURN, build_tiny_tokenizer
+from coordeval.training.tiny.tokenizer import END_OF_TURN, build_tiny_tokenizer
 
 TEXTS = [
     '{"objects": [{"desc": "red circle", "bbox_2d": [<|coord_1|>, <|coord_2|>, <|coord_3|>, <|coord_4|>]}]}',

@@ -73,7 +73,7 @@ def greedy():
 def checkpoint_dir(tmp_path_factory):
     """A random tiny Qwen3-VL checkpoint."""
     pytest.importorskip("torch")
-    from coordeval.training.tiny import write_random_checkpoint
+    from coordeval.training.tiny.model import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny", seed=0)
 

@@ -16,8 +16,8 @@ from coordeval.engines.hf import HfEngine  # noqa: E402
 from coordeval.engines.hf_loading import load_model, load_reader  # noqa: E402
 from coordeval.engines.runner import make_requests  # noqa: E402
 from coordeval.parsers.dialects import dialect_named  # noqa: E402
-from coordeval.training.tiny import tiny_tokenizer  # noqa: E402
-from coordeval.training.tiny_processor import TinyVision, write_processor_files  # noqa: E402
+from coordeval.training.tiny.model import tiny_tokenizer  # noqa: E402
+from coordeval.training.tiny.processor import TinyVision, write_processor_files  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 pytest.importorskip("transformers")
 
 from coordeval.engines.hf_text import cut_at_end, decode_verbatim, read_answer
-from coordeval.training.tiny import tiny_tokenizer
+from coordeval.training.tiny.model import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 END = TOKENIZER.convert_tokens_to_ids("<|im_end|>")

@@ -39,7 +39,7 @@ def test_there_is_a_configuration_for_every_training_recipe():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_hold(path, tmp_path):
     """Every recipe's file is read, its trainer arguments are known, and it survives a round trip."""
-    from coordeval.training.arguments import check_names
+    from coordeval.training.loop.arguments import check_names
 
     config = load_config(path)
     check_names(config.trainer)

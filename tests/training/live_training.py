@@ -12,8 +12,8 @@ from coordeval.data.prompts import default_prompt
 from coordeval.engines.hf_inputs import encode_sample, render_prompt
 from coordeval.engines.hf_loading import make_reader
 from coordeval.parsers.dialects import dialect_named
-from coordeval.training.tiny import TinyConfig, build_model, tiny_tokenizer
-from coordeval.training.tiny_processor import CHAT_TEMPLATE, image_processor
+from coordeval.training.tiny.model import TinyConfig, build_model, tiny_tokenizer
+from coordeval.training.tiny.processor import CHAT_TEMPLATE, image_processor
 
 SCENES = Path(__file__).parents[2] / "fixtures" / "scenes" / "heldout.jsonl"
 TINY = TinyConfig(
@@ -121,7 +121,7 @@ def make_trainer(folder, model, callbacks, *, kind=None, eval_count=0, **args):
 
 def callback(model, **options):
     """An evaluator of four scenes and a few tokens."""
-    from coordeval.training.rollout_eval import RolloutEvalCallback
+    from coordeval.training.rollout_eval.callback import RolloutEvalCallback
 
     settings = {
         "data": SCENES,

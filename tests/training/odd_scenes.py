@@ -9,7 +9,7 @@ from PIL import Image
 
 from coordeval.engines.checkpoint import resolve_checkpoint
 from coordeval.engines.hf_loading import load_reader
-from coordeval.training.tiny import TinyConfig, write_random_checkpoint
+from coordeval.training.tiny.model import TinyConfig, write_random_checkpoint
 
 SMALL = TinyConfig(
     hidden=32,

@@ -55,7 +55,7 @@ def whole(out):
 def failing(out):
     """Process 1 fails in its share, then cannot make an engine; then process 0 fails."""
     from coordeval.engines.hf import HfEngine
-    from coordeval.training import live_evaluator
+    from coordeval.training.rollout_eval import live_evaluator
 
     state = {"step": -1}
     generate, hf_engine = HfEngine.generate, live_evaluator.LiveEvaluator.hf_engine
@@ -123,7 +123,7 @@ def _hand_over(folder, model):
 
     from transformers import TrainerControl, TrainerState
 
-    from coordeval.training.sharded import sharding_of
+    from coordeval.training.rollout_eval.sharded import sharding_of
 
     notes = []
     made = callback(

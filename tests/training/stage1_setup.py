@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from coordeval.training.config import DataConfig, RolloutEvalConfig, TrainConfig
-from coordeval.training.tiny import TinyConfig, write_random_checkpoint
-from coordeval.training.tiny_processor import TinyVision
+from coordeval.training.tiny.model import TinyConfig, write_random_checkpoint
+from coordeval.training.tiny.processor import TinyVision
 
 ROOT = Path(__file__).parents[2]
 SCENES = ROOT / "fixtures" / "scenes" / "heldout.jsonl"

@@ -11,14 +11,14 @@ from coordeval.coords import CoordVocabulary, coord_token
 from coordeval.data.canonical import render_text
 from coordeval.errors import DataError
 from coordeval.parsers.dialects import dialect_named
-from coordeval.training.labels import (
+from coordeval.training.data.labels import (
     COORDINATE,
     DESCRIPTION,
     END,
     STRUCTURE,
     AnswerLabeller,
 )
-from coordeval.training.tiny import tiny_tokenizer
+from coordeval.training.tiny.model import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer(["red circle", "green square"])
 END_ID = TOKENIZER.eos_token_id

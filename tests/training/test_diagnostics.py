@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from coordeval.training.diagnostics import (
+from coordeval.training.diagnostics.totals import METRIC_KEYS, Totals, add_up, totals_of
+from coordeval.training.diagnostics.values import (
     COORDINATE,
     DESCRIPTION,
     NO_BIN,
@@ -17,7 +18,6 @@ from coordeval.training.diagnostics import (
     multimodal_slots,
     targets_from_labels,
 )
-from coordeval.training.diagnostics_totals import METRIC_KEYS, Totals, add_up, totals_of
 
 V, K, FIRST = 1100, 1000, 40
 COORD_IDS = torch.arange(FIRST, FIRST + K)

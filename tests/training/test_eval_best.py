@@ -9,8 +9,8 @@ import torch
 from live_training import callback, make_trainer, reader_of, tiny_model
 
 from coordeval.errors import ConfigError
-from coordeval.training.best_checkpoint import BestCheckpoint, metric_direction
-from coordeval.training.eval_runs import Evaluated
+from coordeval.training.rollout_eval.best import BestCheckpoint, metric_direction
+from coordeval.training.rollout_eval.runs import Evaluated
 
 HIGHER, LOWER = "f1/0.50/f1", "parse/drop_rate"
 
@@ -114,13 +114,13 @@ def test_the_best_weights_are_those_of_the_best_step(tmp_path):
     """What lies in best/ loads, and hashes to what its run says; the limit of savings spares it."""
     from transformers import AutoModelForImageTextToText
 
-    from coordeval.training.weights_hash import weights_hash
+    from coordeval.training.rollout_eval.weights_hash import weights_hash
 
     model = tiny_model()
     values = iter([0.2, 0.9, 0.4, 0.9])
     made = callback(model, every=1, best_metric=HIGHER)
     with pytest.MonkeyPatch.context() as patch:
-        from coordeval.training import live_evaluator
+        from coordeval.training.rollout_eval import live_evaluator
 
         score = live_evaluator.score_folder
 
@@ -146,7 +146,7 @@ def test_the_best_weights_are_those_of_the_best_step(tmp_path):
 
 def test_a_best_that_cannot_be_kept_costs_only_itself(tmp_path, monkeypatch):
     """A full disk leaves the last best as it was, and training goes on."""
-    from coordeval.training import eval_session
+    from coordeval.training.rollout_eval import session as eval_session
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -166,7 +166,7 @@ def test_a_best_that_cannot_be_kept_costs_only_itself(tmp_path, monkeypatch):
 )
 def test_the_trainers_own_choice_by_a_rollout_metric(tmp_path, values, best_step):
     """`metric_for_best_model: eval_rollout/...` works; a missing value never wins."""
-    from coordeval.training import live_evaluator
+    from coordeval.training.rollout_eval import live_evaluator
 
     model = tiny_model()
     left = iter(values)

@@ -11,10 +11,10 @@ from live_training import SCENES, callback, make_trainer, reader_of, tiny_model
 from coordeval.data.prompts import Prompt
 from coordeval.errors import ConfigError
 from coordeval.runs import read_meta
-from coordeval.training.eval_plan import EvalData
-from coordeval.training.eval_process import ProcessEvaluator, clean_environment
-from coordeval.training.eval_worker import main, write_job
-from coordeval.training.live_checkpoint import save_live
+from coordeval.training.rollout_eval.live_checkpoint import save_live
+from coordeval.training.rollout_eval.plan import EvalData
+from coordeval.training.rollout_eval.process import ProcessEvaluator, clean_environment
+from coordeval.training.rollout_eval.worker import main, write_job
 
 
 def rollout_rows(trainer):
@@ -54,7 +54,7 @@ def test_its_numbers_are_those_of_the_training_itself(tmp_path):
 @pytest.mark.slow
 def test_a_process_that_fails_is_told_with_its_log(tmp_path, monkeypatch):
     """The reason reaches people; the training ends as if nothing had been."""
-    from coordeval.training import eval_process
+    from coordeval.training.rollout_eval import process as eval_process
 
     monkeypatch.setattr(eval_process, "LAST_LINES", 900)
     monkeypatch.setenv("COORDEVAL_TEST_BREAK", "1")

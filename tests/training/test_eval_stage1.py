@@ -9,7 +9,7 @@ from live_training import SCENES, TINY
 
 from coordeval.training.config_file import build_config
 from coordeval.training.stage1 import train_stage1
-from coordeval.training.tiny import write_random_checkpoint
+from coordeval.training.tiny.model import write_random_checkpoint
 
 
 def train(folder, checkpoint, **rollout_eval):

@@ -113,7 +113,7 @@ def test_checkpoints_know_the_default_prompt(scripts, name):
     """Each stored tokenizer is the one built today; if the prompt changes, train them again."""
     from transformers import AutoTokenizer
 
-    from coordeval.training.tiny import tiny_tokenizer
+    from coordeval.training.tiny.model import tiny_tokenizer
 
     stored = AutoTokenizer.from_pretrained(FIXTURES / name)
     assert stored.get_vocab() == tiny_tokenizer(scripts[0].SCENES.classes).get_vocab()

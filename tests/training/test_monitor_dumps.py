@@ -9,8 +9,8 @@ import pytest
 from coordeval.coords import NUM_BINS
 from coordeval.metrics.score import score_run
 from coordeval.runs import open_run
-from coordeval.training.eval_runs import Evaluated
-from coordeval.training.monitor_dumps import monitor_dump, write_dump
+from coordeval.training.rollout_eval.monitor_dumps import monitor_dump, write_dump
+from coordeval.training.rollout_eval.runs import Evaluated
 
 GOOD = '{"desc": "cat", "bbox_2d": [<|coord_100|>, <|coord_100|>, <|coord_500|>, <|coord_500|>]}'
 FAR = '{"desc": "cat", "bbox_2d": [<|coord_700|>, <|coord_700|>, <|coord_800|>, <|coord_800|>]}'

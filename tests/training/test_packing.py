@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from coordeval.engines.hf_loading import load_model, load_reader
 from coordeval.errors import ConfigError
-from coordeval.training.collator import model_inputs
 from coordeval.training.config import DataConfig
-from coordeval.training.packing import Packing, check_packing, pack_lengths, row_positions
-from coordeval.training.positions import shifted
-from coordeval.training.samples import TrainDataset
+from coordeval.training.data.collator import model_inputs
+from coordeval.training.data.dataset import TrainDataset
+from coordeval.training.data.packing import Packing, check_packing, pack_lengths, row_positions
+from coordeval.training.data.positions import shifted
 
 lengths_and_capacity = st.integers(1, 40).flatmap(
     lambda capacity: st.tuples(st.lists(st.integers(1, capacity), max_size=30), st.just(capacity))

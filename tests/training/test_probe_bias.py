@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from coordeval.training.diagnostics_totals import FIELDS, P90_KEY, Totals, add_up
+from coordeval.training.diagnostics.totals import FIELDS, P90_KEY, Totals, add_up
 from coordeval.training.probe.bias import context_changes, drawn_quantiles
 
 MAE = "coord_diag/expected_bin_mae"

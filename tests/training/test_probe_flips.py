@@ -2,7 +2,8 @@
 
 import torch
 
-from coordeval.training.diagnostics import (
+from coordeval.training.diagnostics.totals import add_up, totals_of
+from coordeval.training.diagnostics.values import (
     COORDINATE,
     DESCRIPTION,
     NO_BIN,
@@ -10,7 +11,6 @@ from coordeval.training.diagnostics import (
     Targets,
     diagnose,
 )
-from coordeval.training.diagnostics_totals import add_up, totals_of
 
 
 def test_flips_of_text_to_coordinates():

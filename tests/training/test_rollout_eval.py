@@ -151,7 +151,7 @@ def test_two_steps_of_one_training_compare(evaluated):
 
 def test_it_equals_rolling_out_the_saved_checkpoint(tmp_path):
     """In-training and offline rollouts of the same weights write the same, token for token."""
-    from coordeval.training.live_checkpoint import save_live
+    from coordeval.training.rollout_eval.live_checkpoint import save_live
 
     trainer = trained(tmp_path, callbacks=lambda model: [callback(model, every=4)], bf16=True)
     saved = tmp_path / "saved"
@@ -208,9 +208,9 @@ def test_other_libraries_running_means_are_left_alone(tmp_path):
 
 def test_everything_of_the_model_is_put_back(tmp_path):
     """Modes of single modules, hooks, gradients, settings, caches and random states survive."""
-    from coordeval.training.eval_plan import EvalData, build_plan
-    from coordeval.training.eval_ranks import Alone
-    from coordeval.training.live_evaluator import LiveEvaluator
+    from coordeval.training.rollout_eval.live_evaluator import LiveEvaluator
+    from coordeval.training.rollout_eval.plan import EvalData, build_plan
+    from coordeval.training.rollout_eval.ranks import Alone
 
     model = tiny_model()
     model.model.visual.eval()
@@ -285,7 +285,7 @@ def test_a_bad_image_is_an_error_line_and_training_goes_on(tmp_path):
 
 def test_a_failed_evaluation_is_told_and_training_goes_on(tmp_path, monkeypatch):
     """Whatever an evaluation raises costs that evaluation alone, and the model is put back."""
-    from coordeval.training import live_evaluator
+    from coordeval.training.rollout_eval import live_evaluator
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -338,8 +338,8 @@ def test_a_tokenizer_without_coordinate_tokens_is_refused(tmp_path):
     """Rollouts of such a model could hold nothing to score."""
     from dataclasses import replace
 
-    from coordeval.training.tiny import tiny_tokenizer
-    from coordeval.training.tiny_processor import CHAT_TEMPLATE
+    from coordeval.training.tiny.model import tiny_tokenizer
+    from coordeval.training.tiny.processor import CHAT_TEMPLATE
 
     model = tiny_model()
     bare = tiny_tokenizer(["red circle"], coordinates=False)
@@ -368,8 +368,8 @@ def test_the_parts_of_a_processor_may_come_from_anywhere(tmp_path):
     """Parts, a processor object, a checkpoint folder and the trainer's own are all the same."""
     from types import SimpleNamespace
 
-    from coordeval.training.live_checkpoint import save_live
-    from coordeval.training.rollout_eval import RolloutEvalCallback
+    from coordeval.training.rollout_eval.callback import RolloutEvalCallback
+    from coordeval.training.rollout_eval.live_checkpoint import save_live
 
     model = tiny_model()
     reader = reader_of(model)
@@ -398,7 +398,7 @@ def test_an_adapter_is_merged_for_others_and_stays_as_it_is(tmp_path):
     """A whole checkpoint of an adapted model writes what the model itself writes."""
     from coordeval.engines.checkpoint import resolve_checkpoint
     from coordeval.engines.hf_loading import load_model
-    from coordeval.training.live_checkpoint import save_live
+    from coordeval.training.rollout_eval.live_checkpoint import save_live
 
     model = _lora(tiny_model())
     for name, parameter in model.named_parameters():

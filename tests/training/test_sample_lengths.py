@@ -12,10 +12,10 @@ from coordeval.data.canonical import sample_text
 from coordeval.errors import DataError
 from coordeval.parsers.dialects import dialect_named
 from coordeval.records import GroundTruthObject, Sample
-from coordeval.training.labels import AnswerLabeller
-from coordeval.training.sample_lengths import ImageLengths, answer_lengths
-from coordeval.training.tiny_processor import TinyVision, image_processor
-from coordeval.training.tiny_tokenizer import build_tiny_tokenizer
+from coordeval.training.data.labels import AnswerLabeller
+from coordeval.training.data.lengths import ImageLengths, answer_lengths
+from coordeval.training.tiny.processor import TinyVision, image_processor
+from coordeval.training.tiny.tokenizer import build_tiny_tokenizer
 
 # Words whose last characters become one token with what follows a description.
 MERGING = ['x!"}]}', 'x?"},', 'x]]"}]}', 'x "},', 'x."}}', ' "!a', '"!!', 'a"},']

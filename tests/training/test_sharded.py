@@ -9,7 +9,7 @@ import torch
 from live_training import callback, make_trainer, tiny_model
 
 from coordeval.errors import ConfigError
-from coordeval.training.sharded import check_gatherable, gathered_state, sharding_of
+from coordeval.training.rollout_eval.sharded import check_gatherable, gathered_state, sharding_of
 
 
 class Placed(torch.nn.Parameter):
@@ -76,7 +76,7 @@ def test_adapters_in_shards_are_refused(tmp_path):
 def test_vllm_beside_several_processes_is_refused(tmp_path):
     """Its process groups and the training's would meet."""
     from coordeval.errors import CoordevalError
-    from coordeval.training import eval_vllm
+    from coordeval.training.rollout_eval import vllm_engine as eval_vllm
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("importlib.util.find_spec", lambda name: object())

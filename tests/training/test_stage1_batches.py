@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stage1_setup import config, tiny_base
 
-from coordeval.training.arguments import training_arguments
 from coordeval.training.assembly import assemble, make_trainer
-from coordeval.training.batches import Place, RankBatches, blanked
 from coordeval.training.config import BoxLossConfig, MonitorConfig, ObjectiveConfig
-from coordeval.training.gradmon import gradient_metrics
-from coordeval.training.stopping import StopRequest
+from coordeval.training.data.batches import Place, RankBatches, blanked
+from coordeval.training.loop.arguments import training_arguments
+from coordeval.training.loop.gradmon import gradient_metrics
+from coordeval.training.loop.stopping import StopRequest
 
 
 def _windows(num_samples, batch_size, world, accumulation, **rest):

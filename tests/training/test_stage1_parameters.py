@@ -13,10 +13,10 @@ from coordeval.engines.checkpoint import resolve_checkpoint
 from coordeval.engines.hf_loading import load_model, load_reader
 from coordeval.errors import ConfigError
 from coordeval.training.config import ObjectiveConfig, TuneConfig
-from coordeval.training.coord_only import CoordRows
-from coordeval.training.joint_optimizer import JointOptimizer, build_optimizer
-from coordeval.training.param_groups import is_decayed, parameter_groups, part_of
 from coordeval.training.stage1 import train_stage1
+from coordeval.training.tuning.coord_only import CoordRows
+from coordeval.training.tuning.joint_optimizer import JointOptimizer, build_optimizer
+from coordeval.training.tuning.param_groups import is_decayed, parameter_groups, part_of
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])

@@ -10,9 +10,9 @@ from stage1_setup import SCENES, config, rows, tiny_base, weights
 from transformers import Trainer, TrainerCallback
 
 from coordeval.errors import CheckpointError, RunLockedError, RunMismatchError
-from coordeval.training.checkpoints import CheckpointNotSaved, last_complete, why_incomplete
 from coordeval.training.config import DataConfig, TuneConfig
-from coordeval.training.run_folder import check_folder, locked
+from coordeval.training.loop.checkpoints import CheckpointNotSaved, last_complete, why_incomplete
+from coordeval.training.loop.run_folder import check_folder, locked
 from coordeval.training.stage1 import train_stage1
 
 DROPPED = {"seconds", "tokens_per_second", "samples_per_second"}

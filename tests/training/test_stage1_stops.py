@@ -10,10 +10,10 @@ from test_stage1_invariants import ELEVEN, WORKER
 from transformers import TrainerCallback
 
 from coordeval.errors import ConfigError, DataError
-from coordeval.training.arguments import OWN, training_arguments
-from coordeval.training.checkpoints import why_incomplete
 from coordeval.training.config_file import config_yaml
-from coordeval.training.nonfinite import TrainingDiverged
+from coordeval.training.loop.arguments import OWN, training_arguments
+from coordeval.training.loop.checkpoints import why_incomplete
+from coordeval.training.loop.nonfinite import TrainingDiverged
 from coordeval.training.stage1 import check_stage1, train_stage1
 
 

@@ -10,14 +10,14 @@ from coordeval.coords import NUM_BINS, CoordVocabulary, coord_token
 from coordeval.data.prompts import default_prompt
 from coordeval.engines.hf_inputs import encode_sample, render_prompt
 from coordeval.parsers.dialects import dialect_named
-from coordeval.training.examples import Example, ExampleEncoder
-from coordeval.training.tiny import (
+from coordeval.training.tiny.examples import Example, ExampleEncoder
+from coordeval.training.tiny.model import (
     TinyConfig,
     build_model,
     save_checkpoint,
     write_random_checkpoint,
 )
-from coordeval.training.tiny_processor import TinyVision, prompt_ids
+from coordeval.training.tiny.processor import TinyVision, prompt_ids
 
 PROMPT = default_prompt(dialect=dialect_named("coordjson"))
 

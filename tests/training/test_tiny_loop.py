@@ -11,11 +11,11 @@ from coordeval.data.canonical import sample_text
 from coordeval.data.prompts import default_prompt
 from coordeval.data.synthetic import SceneSpec, make_scene
 from coordeval.parsers.dialects import dialect_named
-from coordeval.training.examples import Example, ExampleEncoder
 from coordeval.training.losses import Stage1Weights
-from coordeval.training.optimizers import OptimizerSettings, build_optimizers
-from coordeval.training.tiny import TinyConfig, build_model, tiny_tokenizer
-from coordeval.training.tiny_loop import TinyRecipe, train_tiny
+from coordeval.training.tiny.examples import Example, ExampleEncoder
+from coordeval.training.tiny.loop import TinyRecipe, train_tiny
+from coordeval.training.tiny.model import TinyConfig, build_model, tiny_tokenizer
+from coordeval.training.tuning.muon_adamw import OptimizerSettings, build_optimizers
 
 SPEC = SceneSpec(max_objects=2)
 COORDJSON = dialect_named("coordjson")

@@ -8,12 +8,12 @@ from odd_scenes import odd_dataset, tiny_reader
 
 from coordeval.coords import CoordVocabulary
 from coordeval.errors import DataError
-from coordeval.training.collator import TrainCollator, model_inputs
 from coordeval.training.config import DataConfig
-from coordeval.training.labels import COORDINATE, IGNORE, IGNORE_LABEL
-from coordeval.training.positions import shifted
-from coordeval.training.samples import TrainDataset
-from coordeval.training.skips import SkipLedger, Skipped
+from coordeval.training.data.collator import TrainCollator, model_inputs
+from coordeval.training.data.dataset import TrainDataset
+from coordeval.training.data.labels import COORDINATE, IGNORE, IGNORE_LABEL
+from coordeval.training.data.positions import shifted
+from coordeval.training.data.skips import SkipLedger, Skipped
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from odd_scenes import odd_dataset, tiny_reader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from coordeval.training.config import DataConfig
-from coordeval.training.epochs import EpochCallback
-from coordeval.training.samples import TrainDataset
+from coordeval.training.data.dataset import TrainDataset
+from coordeval.training.data.epochs import EpochCallback
 
 
 class _Listener(torch.nn.Module):

@@ -19,10 +19,10 @@ from coordeval.engines.job import choose_prompt
 from coordeval.errors import CheckpointError, ConfigError, DataError
 from coordeval.parsers.dialects import dialect_named
 from coordeval.training.config import DataConfig
-from coordeval.training.labels import END, IGNORE_LABEL
-from coordeval.training.samples import TrainDataset
-from coordeval.training.skips import Skipped
-from coordeval.training.tiny import write_random_checkpoint
+from coordeval.training.data.dataset import TrainDataset
+from coordeval.training.data.labels import END, IGNORE_LABEL
+from coordeval.training.data.skips import Skipped
+from coordeval.training.tiny.model import write_random_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from coordeval.coords import NUM_BINS, CoordVocabulary, coord_token
 from coordeval.errors import CheckpointError, ConfigError
-from coordeval.training.coord_rows import digit_rows, fourier_rows, mean_row_norm
-from coordeval.training.tiny import TinyConfig, write_random_checkpoint
-from coordeval.training.vocabulary import expand_vocabulary
+from coordeval.training.tiny.model import TinyConfig, write_random_checkpoint
+from coordeval.training.vocabulary.expand import expand_vocabulary
+from coordeval.training.vocabulary.rows import digit_rows, fourier_rows, mean_row_norm
 
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "head_dim": 16, "feed_forward": 32}
 HEAD, EMBED = "lm_head.weight", "model.language_model.embed_tokens.weight"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from live_training import tiny_model
 
-from coordeval.training.weights_hash import weights_hash
+from coordeval.training.rollout_eval.weights_hash import weights_hash
 
 
 class Holder(torch.nn.Module):

@@ -142,6 +142,6 @@ def noise(tmp_path_factory):
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory):
     """A checkpoint folder of the fixtures' shape whose weights are random."""
-    from coordeval.training.tiny import write_random_checkpoint
+    from coordeval.training.tiny.model import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("random") / "tiny", seed=3)

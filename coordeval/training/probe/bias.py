@@ -16,14 +16,14 @@ from coordeval.stats.bootstrap import (
     smallest_p,
 )
 from coordeval.stats.changes import Change
-from coordeval.training.diagnostics_totals import FIELDS, P90_KEY, RATIOS, add_up
+from coordeval.training.diagnostics.totals import FIELDS, P90_KEY, RATIOS, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from coordeval.training.diagnostics_totals import Totals
+    from coordeval.training.diagnostics.totals import Totals
 
 QUANTILE = 0.9
 DRAWS_AT_ONCE = 100

@@ -23,7 +23,7 @@ from coordeval.engines.hf_loading import (
 )
 from coordeval.engines.interrupts import Interrupted, interrupt_guard
 from coordeval.errors import CheckpointError, DataError
-from coordeval.training.diagnostics_totals import Totals, totals_of
+from coordeval.training.diagnostics.totals import Totals, totals_of
 from coordeval.training.probe.forward import ForcedText, TeacherForcing
 from coordeval.training.probe.inputs import read_inputs
 from coordeval.training.probe.matching import (

@@ -14,7 +14,7 @@ import torch
 
 from coordeval.engines.hf_decode import evaluating
 from coordeval.engines.hf_inputs import EncodedSample, collate
-from coordeval.training.diagnostics import (
+from coordeval.training.diagnostics.values import (
     CHUNK_NUMBERS,
     NO_BIN,
     Diagnosis,

@@ -12,7 +12,7 @@ from rich.text import Text
 from coordeval.dynamics.keys import key_info
 from coordeval.reports.formats import percent
 from coordeval.reports.printable import printable
-from coordeval.training.diagnostics_totals import METRIC_KEYS
+from coordeval.training.diagnostics.totals import METRIC_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

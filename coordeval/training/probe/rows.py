@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from coordeval.training.diagnostics import NO_BIN
+from coordeval.training.diagnostics.values import NO_BIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
     from coordeval.records import Rollout
-    from coordeval.training.diagnostics import Diagnosis
+    from coordeval.training.diagnostics.values import Diagnosis
     from coordeval.training.probe.forward import TextDiagnosis
     from coordeval.training.probe.texts import ProbeText
 

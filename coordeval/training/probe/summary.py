@@ -10,8 +10,8 @@ from coordeval import __version__
 from coordeval.engines.checkpoint import checkpoint_hash
 from coordeval.engines.identity import SHORT_HASH, named_part
 from coordeval.jsonl import dump_line
-from coordeval.training.diagnostics import SIGMA_BINS, TOP, TRUNCATE_BINS
-from coordeval.training.diagnostics_totals import METRIC_KEYS, add_up
+from coordeval.training.diagnostics.totals import METRIC_KEYS, add_up
+from coordeval.training.diagnostics.values import SIGMA_BINS, TOP, TRUNCATE_BINS
 from coordeval.training.probe.bias import context_changes
 from coordeval.training.probe.matching import MATCH_IOU
 from coordeval.training.probe.result import (

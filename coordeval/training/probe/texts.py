@@ -11,7 +11,7 @@ import numpy as np
 from coordeval.data.canonical import sample_text
 from coordeval.decoding.slots import SlotPlace, find_slots
 from coordeval.engines.hf_text import decode_verbatim
-from coordeval.training.diagnostics import COORDINATE, DESCRIPTION, NO_BIN, STRUCTURE
+from coordeval.training.diagnostics.values import COORDINATE, DESCRIPTION, NO_BIN, STRUCTURE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""Teacher-forced diagnostics of coordinate distributions, the same for every objective."""

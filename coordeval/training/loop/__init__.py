@@ -1,0 +1,1 @@
+"""The training loop: transformers' Trainer, exact normalisation, its log and its checkpoints."""

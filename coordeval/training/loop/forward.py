@@ -1,0 +1,159 @@
+"""The objective inside the model's own forward call, on hidden states instead of logits.
+
+A wrapper such as DistributedDataParallel must see the loss as what the model returned, or its
+gradients are not synchronised; and the logits of all positions must never exist. So the head is
+handed no position at all in the forward pass (its input is kept instead), and a hook on the model
+turns the kept hidden states into the loss before the call returns. Nothing of the model is
+changed for longer than one call: evaluation and generation see it as it is.
+
+Shapes: B rows, L columns, N taught positions, H hidden width.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from coordeval.training.data.collator import model_inputs
+from coordeval.training.data.positions import shifted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor, nn
+
+    from coordeval.training.data.positions import Shifted
+    from coordeval.training.losses.chunked_head import Observer
+    from coordeval.training.losses.objective import Stage1Objective
+    from coordeval.training.losses.term import LossTerm
+
+
+class Computed(NamedTuple):
+    """What a forward pass gave: the loss with gradient and every term's sum and count."""
+
+    loss: Tensor
+    terms: dict[str, LossTerm]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """The taught positions of one batch, for observers: hidden states with their graph."""
+
+    hidden_NH: Tensor
+    places: Shifted
+    head: Any
+    denominators: Mapping[str, float]
+
+
+class ObjectiveForward:
+    """Runs a model on a batch and returns the objective's loss.
+
+    `model` is the module that is trained, PEFT's wrapper included, and unwrapped of anything that
+    distributes it; `autocast` makes the context in which the head is multiplied.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        objective: Stage1Objective,
+        *,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._model, self._objective, self._autocast = model, objective, autocast
+
+    def __call__(
+        self,
+        wrapped: Callable[..., Any],
+        batch: Mapping[str, Any],
+        denominators: Mapping[str, float],
+        *,
+        observe: Observer | None = None,
+        inspect: Callable[[Taught], None] | None = None,
+    ) -> Computed:
+        """Loss and terms of one batch on its device.
+
+        `wrapped` is the model as it is called, whatever it is wrapped in. `observe` sees the logits
+        in passing (see `Stage1Objective.compute`), `inspect` the hidden states. A batch that
+        teaches nothing gives a loss of 0 that is part of the graph.
+        """
+        kept: list[Tensor] = []
+        result: list[Computed] = []
+
+        def finish(_module: nn.Module, _args: Any, _output: Any) -> dict[str, Tensor]:
+            hidden_BLH = _only(kept)
+            computed = self._compute(hidden_BLH, batch, denominators, observe, inspect)
+            result.append(computed)
+            return {"loss": computed.loss}
+
+        with self._autocast(), _headless(self._head(), kept), _hooked(self._model, finish):
+            output = wrapped(**model_inputs(batch))
+        # The loss of the output, not ours: a wrapper may have put a node of its own behind it.
+        return Computed(output["loss"], _only(result).terms)
+
+    def _head(self) -> Any:
+        return self._model.get_output_embeddings()
+
+    def _compute(
+        self,
+        hidden_BLH: Tensor,
+        batch: Mapping[str, Any],
+        denominators: Mapping[str, float],
+        observe: Observer | None,
+        inspect: Callable[[Taught], None] | None,
+    ) -> Computed:
+        places = shifted(batch)
+        hidden_NH = hidden_BLH.flatten(0, 1).index_select(0, places.states_N)
+        head = self._head()
+        if inspect is not None:
+            inspect(
+                Taught(hidden_NH=hidden_NH, places=places, head=head, denominators=denominators)
+            )
+        loss, terms = self._objective.compute(
+            hidden_NH,
+            head,
+            places.labels_N,
+            denominators,
+            box_slots_M4=places.boxes_M4,
+            observe=observe,
+        )
+        return Computed(loss, terms)
+
+
+@contextmanager
+def _headless(head: nn.Module, kept: list[Tensor]) -> Iterator[None]:
+    """Keep what the head is given on its first call, and give it no position instead."""
+
+    def keep(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        handle.remove()
+        kept.append(args[0])
+        return (args[0][:, :0], *args[1:])
+
+    handle = head.register_forward_pre_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _hooked(model: nn.Module, finish: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
+    """Let `finish` replace what the model's next call returns."""
+    handle = model.register_forward_hook(finish)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _only(items: list[Any]) -> Any:
+    """The one thing that a forward pass must have left; RuntimeError where it did not."""
+    if len(items) != 1:
+        raise RuntimeError(
+            f"the model called its head {len(items)} times in one forward pass instead of once"
+        )
+    return items[0]
+
+
+__all__ = ["Computed", "ObjectiveForward", "Taught"]

@@ -1,0 +1,1 @@
+"""Which parameters learn, at which rate, and by which optimizer."""

@@ -1,0 +1,1 @@
+"""Adding the coordinate tokens to a checkpoint."""
