@@ -14,21 +14,16 @@ was stopped. Under an hour on two cores (`--jobs 2`).
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablation_tables import CellResult, markdown, read_cell
 from shapes_start import write_data, write_start
+from study_cells import Cell, train_cells
 
 from coordeval.errors import CoordevalError
 from coordeval.reports.printable import printable
-from coordeval.training.config_file import load_config
-from coordeval.training.loop.run_folder import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,21 +39,6 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "mixed": ("objective.preset=mixed",),
     "soft+box": ("objective.preset=soft", "objective.box={smooth_l1: 1.0, ciou: 1.0}"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One training: an objective and a seed."""
-
-    objective: str
-    seed: int
-    folder: Path
-    changes: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """What progress calls it."""
-        return f"{self.objective}, seed {self.seed}"
 
 
 def cells(out: Path, seeds: Sequence[int], extra: Sequence[str]) -> list[Cell]:
@@ -80,42 +60,14 @@ def cells(out: Path, seeds: Sequence[int], extra: Sequence[str]) -> list[Cell]:
             )
             found.append(
                 Cell(
-                    objective=objective,
+                    arm=objective,
                     seed=seed,
+                    config=CONFIG,
                     folder=folder,
                     changes=(*common, *own, *extra),
                 )
             )
     return found
-
-
-def finished(cell: Cell) -> bool:
-    """Whether the cell has its last checkpoint; RunMismatchError for one of other settings."""
-    config = load_config(CONFIG, cell.changes)
-    check_folder(cell.folder, config)
-    return (cell.folder / f"checkpoint-{config.trainer['max_steps']}").is_dir()
-
-
-def train(cell: Cell) -> int:
-    """Train one cell in a process of its own, or go on with it; its exit code."""
-    if finished(cell):
-        return 0
-    print(f"{cell.name}: training", file=sys.stderr, flush=True)
-    given = [part for change in cell.changes for part in ("--set", change)]
-    command = [sys.executable, "-m", "coordeval", "train", str(CONFIG), *given]
-    cell.folder.parent.mkdir(parents=True, exist_ok=True)
-    log = cell.folder.with_name(f"{cell.folder.name}.log")
-    with log.open("ab") as handle:
-        done = subprocess.run(  # noqa: S603 - our own command
-            command,
-            check=False,
-            stdout=handle,
-            stderr=handle,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-        )
-    outcome = "done" if done.returncode == 0 else f"failed ({done.returncode}), see {log}"
-    print(f"{cell.name}: {outcome}", file=sys.stderr, flush=True)
-    return done.returncode
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -130,10 +82,9 @@ def main(given: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(given)
     try:
         wanted = cells(chosen.out.resolve(), chosen.seeds, chosen.changes)
-        with ThreadPoolExecutor(max_workers=chosen.jobs) as pool:
-            codes = list(pool.map(train, wanted))
+        codes = train_cells(wanted, jobs=chosen.jobs)
         results: list[CellResult] = [
-            read_cell(cell.objective, cell.seed, cell.folder)
+            read_cell(cell.arm, cell.seed, cell.folder)
             for cell, code in zip(wanted, codes, strict=True)
             if code == 0
         ]

@@ -77,14 +77,14 @@ def test_ablation_cells_differ_in_the_objective_alone(recipe, tmp_path, monkeypa
     cells = ablation.cells(tmp_path, [17, 18], ())
     assert len({cell.folder for cell in cells}) == 8
     configs = [load_config(ablation.CONFIG, cell.changes) for cell in cells]
-    assert {cell.objective: c.objective.preset for cell, c in zip(cells, configs, strict=True)} == {
+    assert {cell.arm: c.objective.preset for cell, c in zip(cells, configs, strict=True)} == {
         "pure_ce": "pure_ce",
         "soft": "soft",
         "mixed": "mixed",
         "soft+box": "soft",
     }
     boxed = [c.objective.box.active for c in configs]
-    assert boxed == [cell.objective == "soft+box" for cell in cells]
+    assert boxed == [cell.arm == "soft+box" for cell in cells]
     assert len({config_yaml(c) for c in configs}) == 8
     same = {
         config_yaml(replace(c, objective=configs[0].objective, output_dir="", seed=0, model=""))
