@@ -47,7 +47,8 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-timing 2>/dev/null || $(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -m 'not data and not browser and not vllm' --cov --cov-report=term --durations=8
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not data and not browser and not vllm' \
+		--cov --cov-report=term --durations=8
 
 data-tests: $(VENV)/.dev ## the tests on real data (COORDEVAL_DATA points to it)
 	$(BIN)/pytest -m 'data and not browser and not vllm' $(if $(COORDEVAL_DATA),--require-data)
