@@ -142,10 +142,11 @@ STUDIES: dict[str, Study] = {
         ),
     ),
     "order": Study(
-        arms=tuple(
-            _order(field_order, order)
-            for field_order in ("desc_first", "geometry_first")
-            for order in ("sorted", "random")
+        arms=(
+            BASE,  # desc_first, sorted
+            _order("desc_first", "random"),
+            _order("geometry_first", "sorted"),
+            _order("geometry_first", "random"),
         ),
     ),
     "boxes": Study(
