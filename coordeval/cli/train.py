@@ -1,4 +1,4 @@
-"""`coordeval train CONFIG`: train stage 1, with the evaluator in the loop."""
+"""`coordeval train CONFIG`: train stage 1 or 2, with the evaluator in the loop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordeval.training.config import TrainConfig
-    from coordeval.training.stage1 import Resume
+    from coordeval.training.training_run import Resume, Trained
 
 NEEDED = ("torch", "transformers", "accelerate")
 
@@ -25,7 +27,7 @@ def train(
         ),
     ] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the whole configuration and exit.")
+        bool, typer.Option("--print-config", help="Print all that the stage reads, and exit.")
     ] = False,
     dry_run: Annotated[
         bool,
@@ -44,11 +46,13 @@ def train(
 ) -> None:
     """Train a checkpoint to write objects with coordinate tokens.
 
+    `stage: 1` is teacher-forced; in `stage: 2` the model reads, or writes, its own answers.
     Runs under torchrun and accelerate launch too. Ctrl-C and SIGTERM finish the step and save a
     checkpoint (exit codes 130 and 143); a loss that is not finite ends the run with 3.
 
     Examples: coordeval train stage1.yaml --dry-run; coordeval train stage1.yaml --set seed=18 --set
-    output_dir=runs/seed-18; torchrun --nproc-per-node 8 -m coordeval train stage1.yaml
+    output_dir=runs/seed-18; coordeval train stage2.yaml --set model=runs/stage1/best;
+    torchrun --nproc-per-node 8 -m coordeval train stage1.yaml
     """
     from coordeval.training.config_file import config_yaml, load_config
 
@@ -59,21 +63,38 @@ def train(
     _require_libraries()
     _quiet_libraries()
     if dry_run:
-        from coordeval.training.stage1 import check_stage1
-
-        _print_check(check_stage1(config, notify=_say), json_output=json_output)
+        _print_check(_checker(config)(config, notify=_say), json_output=json_output)
         return
     _train(config, resume, json_output=json_output)
+
+
+def _checker(config: TrainConfig) -> Callable[..., dict[str, object]]:
+    if config.stage == 2:
+        from coordeval.training.stage2.entry import check_stage2
+
+        return check_stage2
+    from coordeval.training.stage1 import check_stage1
+
+    return check_stage1
+
+
+def _trainer(config: TrainConfig) -> Callable[..., Trained]:
+    if config.stage == 2:
+        from coordeval.training.stage2.entry import train_stage2
+
+        return train_stage2
+    from coordeval.training.stage1 import train_stage1
+
+    return train_stage1
 
 
 def _train(config: TrainConfig, resume: str, *, json_output: bool) -> None:
     from coordeval.engines.interrupts import Interrupted
     from coordeval.jsonl import dump_line
     from coordeval.reports.printable import printable
-    from coordeval.training.stage1 import train_stage1
 
     try:
-        done = train_stage1(config, resume=_resume(resume), notify=_say, handle_signals=True)
+        done = _trainer(config)(config, resume=_resume(resume), notify=_say, handle_signals=True)
     except Interrupted as stopped:
         _say("stopped at once, without a checkpoint of the last steps")
         raise typer.Exit(stopped.exit_code) from None
@@ -101,17 +122,32 @@ def _print_check(found: dict[str, object], *, json_output: bool) -> None:
     if json_output:
         typer.echo(dump_line(found).decode().rstrip())
         return
-    terms = {key: value for key, value in found.items() if str(key).startswith("loss")}
-    shown = ", ".join(
-        f"{key} {value:.4g}" for key, value in terms.items() if isinstance(value, float)
-    )
     steps = f"{found['steps_per_epoch']} steps per epoch, {found['steps']} in all"
     for line in (
         f"ready: {found['samples']} samples, {steps}, on {found['device']}",
         f"{found['parameters_learning']:,} of {found['parameters']:,} parameters learn",
-        f"first batch: {shown}",
+        *(f"first batch{where}: {_losses(values)}" for where, values in _first_batches(found)),
     ):
         typer.echo(printable(line))
+
+
+def _first_batches(found: dict[str, object]) -> list[tuple[str, dict[str, object]]]:
+    """What the first batch gave, by channel where there are several."""
+    if "loss" in found:
+        return [("", found)]
+    return [
+        (f" by {key.replace('_', ' ')}", value)
+        for key, value in found.items()
+        if key.startswith("channel_") and isinstance(value, dict)
+    ]
+
+
+def _losses(values: dict[str, object]) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}"
+        for key, value in values.items()
+        if str(key).startswith("loss") and isinstance(value, float)
+    )
 
 
 def _say(message: str) -> None:

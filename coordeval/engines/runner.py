@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Key = tuple[str, int]
 
 
+class RolloutsStopped(Exception):  # noqa: N818 - an outcome, not a fault
+    """Raised by `on_progress` to end a run for now: what is done is kept, to be gone on with."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a rollout ended; `counts` as run.json stores them, `missing` the keys without a line."""
@@ -61,6 +65,8 @@ def run_rollouts(
     Every batch is on the disk before the next one is counted, so a kill loses at most the batch
     under way. Raises RunMismatchError where `out` belongs to another identity, RunLockedError
     where another process writes it, and `Interrupted` (with `handle_signals`) after a signal.
+    After that, or what `on_progress` stops it with (RolloutsStopped), its status is `interrupted`;
+    `failed` after any other error.
     """
     requests = make_requests(samples, decode)
     if (out / META_NAME).exists():
@@ -74,13 +80,13 @@ def run_rollouts(
     ):
         todo = [request for request in requests if request.key not in writer.finished]
         resumed = len(requests) - len(todo)
-        counter = ProgressCounter(
-            total=len(requests), resumed=resumed, dialect=dialect, report=on_progress
-        )
         try:
+            counter = ProgressCounter(
+                total=len(requests), resumed=resumed, dialect=dialect, report=on_progress
+            )
             if todo:
                 _generate(engine, todo, writer, counter, guard)
-        except (Interrupted, KeyboardInterrupt, SystemExit):
+        except (Interrupted, KeyboardInterrupt, SystemExit, RolloutsStopped):
             writer.finish("interrupted", count_lines(out, requests))
             raise
         except BaseException:
@@ -155,4 +161,4 @@ def count_lines(out: Path, requests: Sequence[Request]) -> dict[str, Any]:
     }
 
 
-__all__ = ["Outcome", "count_lines", "make_requests", "run_rollouts"]
+__all__ = ["Outcome", "RolloutsStopped", "count_lines", "make_requests", "run_rollouts"]

@@ -119,6 +119,11 @@ class ServerEngine:
         """The settings that hold, after a default that the server cannot give was given up."""
         return self._decode
 
+    @property
+    def prompt_complaint(self) -> str | None:
+        """In what the prompts that the server reads are not ours; None where nothing is known."""
+        return None if self._session is None else self._session.prompt_complaint
+
     def connect(self, *, may_relax: bool = False) -> bool:
         """Ask the server what it is, and settle how decoding is controlled; False where it is away.
 

@@ -89,6 +89,11 @@ class ServerHttp:
         async with self._exchange("POST", url, body) as response:
             return self._document(await self._body(response))
 
+    async def tell(self, url: str, body: bytes) -> None:
+        """Hand over a JSON body where nothing is to be answered but that all went well."""
+        async with self._exchange("POST", url, body) as response:
+            await self._body(response)
+
     @asynccontextmanager
     async def events(self, url: str, body: bytes) -> AsyncIterator[AsyncGenerator[Any, None]]:
         """The documents of a server-sent event stream; leaving the block ends the generation.

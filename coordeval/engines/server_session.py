@@ -78,6 +78,7 @@ class ServerSession:
     """Rollouts of one run; made once the server has said what it is.
 
     `reader` is the local checkpoint's, `table` its tokens where control or telemetry needs them.
+    `prompt_complaint` says in what the server's first prompt was not ours; None where in nothing.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class ServerSession:
         self._dialect, self._reader, self._table = dialect, reader, table
         self._prompt_check, self._notify = prompt_check, notify
         self._decode = payload.decode
+        self.prompt_complaint: str | None = None
 
     def answers(self, requests: Sequence[Request]) -> Iterator[list[Rollout]]:
         """Rollouts as they finish, all that are there in one list; every request exactly once."""
@@ -204,6 +206,7 @@ class ServerSession:
             check, self._prompt_check = self._prompt_check, None
             complaint = check.complaint(answer.prompt_ids, image)
             if complaint is not None:
+                self.prompt_complaint = complaint
                 self._notify(complaint)
         if text_differs(answer, tokenizer):
             self._notify(

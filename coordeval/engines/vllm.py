@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Rollout
 
+    Weights = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
 _NAMES = itertools.count()  # one vLLM may serve several engines
 WAITING = 4  # requests beyond those that run, so that the next ones are there without a pause
 
@@ -85,6 +87,7 @@ class VllmEngine:
         )
         self._llm, self._borrowed = llm, llm is not None
         self._lora: Any = None
+        self._renewal: Callable[[], Weights] | None = None
 
     def _compile(self) -> tuple[str | None, ControlPlan | None, TokenTable | None]:
         """What the processor is told, and the same plan for reading what it did."""
@@ -229,7 +232,7 @@ class VllmEngine:
         return lines
 
     def start(self) -> Any:
-        """The running `vllm.LLM`, started if it does not run yet.
+        """The running `vllm.LLM`, started if it does not run yet; anew with its latest weights.
 
         Raises CheckpointError and ConfigError where it cannot be started.
         """
@@ -239,25 +242,23 @@ class VllmEngine:
                 from vllm.lora.request import LoRARequest
 
                 self._lora = LoRARequest("adapter", 1, str(self._setup.adapter))
+            if self._renewal is not None:  # the checkpoint's own are of an earlier step
+                _reload(self._llm, self._renewal())
         return self._llm
 
-    def refresh_weights(self, weights: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+    def refresh_weights(self, weights: Weights | Callable[[], Weights]) -> None:
         """Put new weights into the running engine; names as in the checkpoint's safetensors.
 
-        All that was cached under the old weights (prefixes, images) is dropped. Raises
-        CheckpointError where the weights do not fit; RuntimeError while rollouts are under way.
+        All that was cached under the old weights (prefixes, images) is dropped. A function that
+        gives the weights is asked again where vLLM has to be started anew before the next refresh;
+        weights themselves are not kept for that. Raises CheckpointError where the weights do not
+        fit; RuntimeError while rollouts are under way.
         """
         llm = self.start()
         if llm.llm_engine.has_unfinished_requests():
             raise RuntimeError("weights cannot change while rollouts are under way")
-        pairs = list(weights.items() if hasattr(weights, "items") else weights)
-        try:
-            llm.collective_rpc("reload_weights", kwargs={"weights_iterator": pairs})
-        except (ValueError, KeyError, RuntimeError, AssertionError) as error:
-            raise CheckpointError(f"the new weights do not fit: {error}") from None
-        llm.reset_prefix_cache()
-        llm.llm_engine.reset_mm_cache()
-        llm.llm_engine.reset_encoder_cache()
+        self._renewal = weights if callable(weights) else None
+        _reload(llm, weights() if callable(weights) else weights)
 
     def close(self) -> None:
         """Stop vLLM and free its memory; safe to call twice."""
@@ -268,6 +269,17 @@ class VllmEngine:
         stop_llm(llm)
         del llm
         gc.collect()
+
+
+def _reload(llm: Any, weights: Weights) -> None:
+    pairs = list(weights.items() if hasattr(weights, "items") else weights)
+    try:
+        llm.collective_rpc("reload_weights", kwargs={"weights_iterator": pairs})
+    except (ValueError, KeyError, RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"the new weights do not fit: {error}") from None
+    llm.reset_prefix_cache()
+    llm.llm_engine.reset_mm_cache()
+    llm.llm_engine.reset_encoder_cache()
 
 
 def _failed(request: Request, error: Exception) -> Rollout:

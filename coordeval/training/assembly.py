@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from coordeval.training.loop.checkpoint_files import CheckpointFiles
 from coordeval.training.loop.train_log import TrainLog
 from coordeval.training.loop.trainer import Stage1Trainer
 from coordeval.training.losses.objective import Stage1Objective
+from coordeval.training.losses.sigma import sigma_at
+from coordeval.training.stage2.plain_objective import plain_objective
 from coordeval.training.tuning.adapters import ADAPTERS, load_for_training, prepare_parameters
 
 if TYPE_CHECKING:
@@ -34,7 +37,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything of a training before its trainer; `coord_ids` None: a tokenizer without them."""
+    """Everything of a training before its trainer; `coord_ids` None: a tokenizer without them.
+
+    `objective` is what the teacher-forced pass computes: what stage 1 trains on, and what both
+    stages evaluate (see `plain_objective` for stage 2).
+    """
 
     config: TrainConfig
     args: Any
@@ -63,7 +70,8 @@ def assemble(config: TrainConfig, args: Any, notify: Callable[[str], None]) -> P
     checkpoint = resolve_checkpoint(config.model)
     reader = load_reader(checkpoint)
     coord_ids = _coord_ids(reader)
-    needs = needs_coordinates(config.objective)
+    plain = config.objective if config.stage == 1 else plain_objective(config.stage2)
+    needs = needs_coordinates(plain)
     train = TrainDataset(
         config.data, reader, split="train", seed=config.seed, needs_coordinates=needs
     )
@@ -74,8 +82,8 @@ def assemble(config: TrainConfig, args: Any, notify: Callable[[str], None]) -> P
         for line in [] if dataset is None else dataset.report.notes():
             notify(f"{name}: {line}")
     objective = Stage1Objective.from_config(
-        config.objective,
-        _ids_or_stand_ins(coord_ids, reader),
+        plain,
+        ids_or_stand_ins(coord_ids, reader),
         end_ids=sorted(reader.end_ids),
     )
     model = load_for_training(checkpoint, config, bf16=bool(args.bf16))
@@ -120,19 +128,25 @@ def make_trainer(
     request: StopRequest,
     callbacks: list[Any],
     notify: Callable[[str], None] = lambda _: None,
+    *,
+    kind: Callable[..., Stage1Trainer] = Stage1Trainer,
 ) -> Stage1Trainer:
-    """The trainer of assembled parts; the library's own printing is taken out of it."""
+    """The trainer of assembled parts; the library's own printing is taken out of it.
+
+    `kind` is its class, or what makes one of the same arguments.
+    """
     from transformers import PrinterCallback
     from transformers import ProgressCallback as LibraryProgress
 
     config, args = parts.config, parts.args
+    plain = config.objective  # at its defaults in stage 2, whose sigma stays as it is
     if args.n_gpu > 1:
         # Several devices of one process would split batches behind the objective's back.
         args._n_gpu = 1  # noqa: SLF001 - as the library does for models that it spreads itself
     coord_ids_K = None
     if parts.coord_ids is not None:
         coord_ids_K = torch.tensor(parts.coord_ids, device=args.device)
-    trainer = Stage1Trainer(
+    trainer = kind(
         model=parts.model,
         args=args,
         train_dataset=parts.train,
@@ -152,9 +166,10 @@ def make_trainer(
         notify=notify,
         rows=parts.rows,
         rows_only=config.tune.what == "coord_rows",
+        sigma_at=None if plain.sigma_end is None else partial(sigma_at, plain),
     )
-    for kind in (PrinterCallback, LibraryProgress):
-        trainer.remove_callback(kind)
+    for theirs in (PrinterCallback, LibraryProgress):
+        trainer.remove_callback(theirs)
     return trainer
 
 
@@ -165,7 +180,7 @@ def _coord_ids(reader: Reader) -> tuple[int, ...] | None:
         return None  # fine for dialects of integers; the dataset refuses it for all others
 
 
-def _ids_or_stand_ins(coord_ids: tuple[int, ...] | None, reader: Reader) -> tuple[int, ...]:
+def ids_or_stand_ins(coord_ids: tuple[int, ...] | None, reader: Reader) -> tuple[int, ...]:
     """Coordinate ids; where there are none, two ids that are never taught."""
     if coord_ids is not None:
         return coord_ids
@@ -173,4 +188,11 @@ def _ids_or_stand_ins(coord_ids: tuple[int, ...] | None, reader: Reader) -> tupl
     return reader.image_token_id, other
 
 
-__all__ = ["Parts", "assemble", "is_sharded", "make_trainer", "needs_coordinates"]
+__all__ = [
+    "Parts",
+    "assemble",
+    "ids_or_stand_ins",
+    "is_sharded",
+    "make_trainer",
+    "needs_coordinates",
+]

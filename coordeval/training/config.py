@@ -21,6 +21,14 @@ OverLength = Literal["refuse", "drop"]
 TuneWhat = Literal["full", "coord_rows", "lora", "dora"]
 EvalEngine = Literal["hf", "vllm", "process"]
 
+ATTENTION = ("auto", "eager", "sdpa", "flash_attention_2")
+OF_OTHER_STAGE = {
+    "stage2": "is read by stage 2 alone, and this is stage 1: set stage: 2, or take it out",
+    "objective": "is stage 1's; in stage 2 the channels have weights of their own: set them under "
+    "stage2.channel_a and stage2.channel_b",
+}
+"""Why a section of one stage is refused in the other."""
+
 PRESETS: dict[str, dict[str, float]] = {
     "pure_ce": {"hard_ce": 1.0, "soft_ce": 0.0, "w1": 0.0, "gate": 0.0},
     "soft": {"hard_ce": 0.0, "soft_ce": 1.0, "w1": 1.0, "gate": 1.0},
@@ -108,8 +116,10 @@ class ObjectiveConfig:
     `hard_ce` are divided by the tokens of both (`joint_ce`).
     `hard_ce_over` says over which tokens the hard cross-entropy of coordinates is normalised;
     `sigma` and `truncate` (bins) shape the soft target, `temperature` divides the logits of soft
-    CE, W1 and the gates. The diagnostics never follow these: they are always taken at T = 1,
-    sigma 2, truncation 16.
+    CE, W1 and the gates. With `sigma_end` sigma goes from `sigma` to it over `sigma_steps`
+    optimizer steps, by the same factor at each, and stays there; `truncate` does not follow it.
+    Evaluation losses are taken at the sigma of their step. The diagnostics never follow these:
+    they are always taken at T = 1, sigma 2, truncation 16.
     """
 
     preset: Preset = "mixed"
@@ -121,6 +131,8 @@ class ObjectiveConfig:
     text_gate: float = 0.0
     hard_ce_over: HardCeOver = "vocabulary"
     sigma: float = 2.0
+    sigma_end: float | None = None
+    sigma_steps: int = 0
     truncate: int | None = 16
     temperature: float = 1.0
     box: BoxLossConfig = field(default_factory=BoxLossConfig)
@@ -130,10 +142,26 @@ class ObjectiveConfig:
         _choice("objective.hard_ce_over", self.hard_ce_over, ("vocabulary", "coordinates"))
         _not_negative("objective weights", *self.weights().values())
         _not_negative("objective.sigma", self.sigma)
+        self._check_annealing()
         if not self.temperature > 0:
             raise ConfigError("objective.temperature must be above 0")
         if not any(self.weights().values()):
             raise ConfigError("objective: no term has a weight")
+
+    def _check_annealing(self) -> None:
+        if self.sigma_end is None:
+            if self.sigma_steps:
+                raise ConfigError("objective.sigma_steps needs objective.sigma_end to go to")
+            return
+        _not_negative("objective.sigma_end", self.sigma_end)
+        if not (self.sigma and self.sigma_end):
+            raise ConfigError(
+                "objective.sigma and sigma_end must be above 0: sigma changes by a factor"
+            )
+        if self.sigma_steps < 1:
+            raise ConfigError(
+                "objective.sigma_steps must be at least 1: how many steps sigma_end takes"
+            )
 
     @property
     def joint_ce(self) -> bool:
@@ -221,7 +249,9 @@ class MonitorConfig:
 class TrainConfig:
     """One training. Paths are relative to the folder of the configuration file.
 
-    `objective` is that of stage 1, `stage2` that of stage 2.
+    `objective` is that of stage 1, `stage2` that of stage 2: what is not of the stage stays at its
+    defaults. `attention` is the implementation that the model is loaded with: `auto` (the
+    library's choice), `sdpa`, `eager` or `flash_attention_2`.
     """
 
     model: str
@@ -229,6 +259,7 @@ class TrainConfig:
     data: DataConfig
     stage: int = 1
     adapter: str | None = None
+    attention: str = "auto"
     seed: int = 17
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
@@ -240,9 +271,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.stage not in {1, 2}:
             raise ConfigError(f"stage: {self.stage} is not known; there are 1 and 2")
+        _choice("attention", self.attention, ATTENTION)
+        if self.stage == 1 and self.stage2 != Stage2Config():
+            raise ConfigError(f"stage2: {OF_OTHER_STAGE['stage2']}")
+        if self.stage == 2 and self.objective != ObjectiveConfig():
+            raise ConfigError(f"objective: {OF_OTHER_STAGE['objective']}")
 
 
 __all__ = [
+    "ATTENTION",
+    "OF_OTHER_STAGE",
     "PRESETS",
     "BoxDecode",
     "BoxLossConfig",

@@ -14,11 +14,19 @@ import yaml
 
 from coordeval.errors import ConfigError
 from coordeval.jsonl import dump_line
-from coordeval.training.config import TrainConfig
+from coordeval.training.config import OF_OTHER_STAGE, TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+OTHER_STAGE = {1: "stage2", 2: "objective"}
+"""The section that a stage does not read."""
+LATER_KEYS: dict[tuple[str, ...], Any] = {
+    ("attention",): "auto",
+    ("objective", "sigma_end"): None,
+    ("objective", "sigma_steps"): 0,
+}
+"""Keys that older trainings do not have, and the value at which they change nothing."""
 _PATH_KEYS = (
     ("model",),
     ("adapter",),
@@ -55,21 +63,42 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 
 def build_config(raw: Mapping[str, Any], *, where: str) -> TrainConfig:
     """A configuration from plain values; errors as `load_config`, named by `where`."""
+    stage = raw.get("stage", 1)
+    other = OTHER_STAGE.get(stage) if isinstance(stage, int) else None
+    if other is not None and other in raw:
+        raise ConfigError(f"{where}: {other}: {OF_OTHER_STAGE[other]}")
     config = _build(TrainConfig, raw, where, "")
     assert isinstance(config, TrainConfig)
     return config
 
 
+def config_values(config: TrainConfig) -> dict[str, Any]:
+    """Everything that a training of its stage reads, all defaults filled in, as plain values."""
+    raw = asdict(config)
+    raw.pop(OTHER_STAGE[config.stage])
+    return raw
+
+
 def config_yaml(config: TrainConfig) -> str:
-    """The whole configuration with all defaults filled in, as YAML."""
-    text: str = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    """The whole configuration of its stage with all defaults filled in, as YAML."""
+    text: str = yaml.safe_dump(config_values(config), sort_keys=False, allow_unicode=True)
     return text
 
 
 def config_hash(config: TrainConfig) -> str:
-    """Hex sha256 of all that decides the course of a training: everything but `output_dir`."""
-    raw = asdict(config)
+    """Hex sha256 of all that decides the course of a training: everything but `output_dir`.
+
+    Keys that came later are left out at their defaults, where a training is what it was before
+    them: its folder can still be gone on with.
+    """
+    raw = config_values(config)
     raw.pop("output_dir")
+    for keys, default in LATER_KEYS.items():
+        table = raw
+        for key in keys[:-1]:
+            table = table.get(key, {})
+        if table.get(keys[-1]) == default:
+            table.pop(keys[-1], None)
     return hashlib.sha256(dump_line(raw)).hexdigest()
 
 
@@ -167,4 +196,4 @@ def _accepted(hint: Any) -> list[type]:
     return [origin or hint]
 
 
-__all__ = ["build_config", "config_hash", "config_yaml", "load_config"]
+__all__ = ["build_config", "config_hash", "config_values", "config_yaml", "load_config"]

@@ -33,6 +33,7 @@ def test_there_is_a_configuration_for_every_training_recipe():
         "fixture_stage1",
         "stage1_ablation",
         "train_example",
+        "train_stage2_example",
     }
 
 
@@ -48,11 +49,12 @@ def test_configurations_hold(path, tmp_path):
     assert load_config(written) == config
 
 
-def test_example_names_every_key():
-    """recipes/train_example.yaml, which docs/training.md sends readers to, leaves no key out."""
+@pytest.mark.parametrize("name", ["train_example", "train_stage2_example"])
+def test_examples_name_every_key(name):
+    """The example of each stage, which the docs send readers to, leaves no key of it out."""
     import yaml
 
-    path = RECIPES / "train_example.yaml"
+    path = RECIPES / f"{name}.yaml"
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
     full = yaml.safe_load(config_yaml(load_config(path)))
     given.pop("trainer")
@@ -65,6 +67,19 @@ def test_example_names_every_key():
                 yield from keys(value, f"{prefix}{key}.")
 
     assert set(keys(full)) == set(keys(given))
+
+
+def test_the_example_of_stage_2_holds_its_defaults():
+    """What recipes/train_stage2_example.yaml says of stage 2 is the default, but for `decode`."""
+    from dataclasses import asdict
+
+    from coordeval.training.stage2.config import Stage2Config
+
+    given = asdict(load_config(RECIPES / "train_stage2_example.yaml").stage2)
+    assert given["channel_b"]["rollout"].pop("decode") == {"max_new_tokens": 1024}
+    default = asdict(Stage2Config())
+    default["channel_b"]["rollout"].pop("decode")
+    assert given == default
 
 
 def test_ablation_cells_differ_in_the_objective_alone(recipe, tmp_path, monkeypatch):

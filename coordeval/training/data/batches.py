@@ -99,8 +99,8 @@ class PlacedCollator:
 
 
 def blanked(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch without anything to learn: no labels, kinds, boxes or sample ids."""
-    out = dict(batch)
+    """The batch without anything to learn: no labels, kinds, boxes, weights or sample ids."""
+    out = {key: value for key, value in batch.items() if key not in ("token_weights", "unlikely")}
     out["labels"] = torch.full_like(batch["labels"], IGNORE_LABEL)
     out["token_kinds"] = torch.full_like(batch["token_kinds"], IGNORE)
     out["box_slots"] = batch["box_slots"][:0]

@@ -1,6 +1,7 @@
 """Encoded examples to one training batch: right padding, labels, kinds and box slots.
 
-Shapes: B rows, L columns, P image patches of all rows, D values per patch, M boxes.
+Shapes: B rows, L columns, P image patches of all rows, D values per patch, M boxes, U unlikely
+tokens.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ class EncodedExample(NamedTuple):
 
     `labels` are ids on the answer and its end token, -100 before; `boxes` (m, 4) are columns.
     `sample_id` is None for the filler, which belongs to no sample and teaches nothing.
+    `token_weights` (l, float32) weigh the cross-entropy of text; None: 1 each. `unlikely` (u, 2)
+    are pairs of a column and a token id that is to be less probable there: the column is that of
+    the label, as with boxes, and may be one that is not taught; None: no such token.
     """
 
     sample_id: str | None
@@ -47,6 +51,8 @@ class EncodedExample(NamedTuple):
     boxes: Tensor
     pixel_values: Tensor
     grid_thw: Tensor
+    token_weights: Tensor | None = None
+    unlikely: Tensor | None = None
 
 
 Item = EncodedExample | Skipped
@@ -76,8 +82,11 @@ class TrainCollator:
         `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels`, `token_kinds` (uint8) and
         `segment_ids` (B, L; which entry of `sample_ids` a position belongs to, -1 padding),
         `pixel_values` (P, D) and `image_grid_thw` in reading order, `box_slots` (M, 4; flat
-        positions of labels), `sample_ids`, and `skipped`: what could not be read. Raises
-        ValueError for no items, DataError where nothing could be read and there is no filler.
+        positions of labels), `sample_ids`, and `skipped`: what could not be read. Where any
+        example has them also `token_weights` (B, L; float32, 1 in examples without, 0 in the
+        padding) and `unlikely` (U, 2; flat position of the label, token id). Raises ValueError for
+        no items, for weights not as long as their example and for unlikely tokens outside of it or
+        in its first column, DataError where nothing could be read and there is no filler.
         """
         if not items:
             raise ValueError("a batch needs at least one item")
@@ -106,6 +115,7 @@ class TrainCollator:
             "image_grid_thw": torch.stack([example.grid_thw for example in examples]),
             "sample_ids": [e.sample_id for e in examples if e.sample_id is not None],
         }
+        batch |= _stage2_parts(rows, ids_BL.shape[1])
         if self._packing:
             batch["position_ids"] = row_positions(
                 [[(e.input_ids, e.grid_thw) for e in row] for row in rows],
@@ -157,6 +167,41 @@ def _segments(rows: Sequence[Row]) -> list[Tensor]:
             number += 1
         out.append(torch.cat(parts))
     return out
+
+
+def _stage2_parts(rows: Sequence[Row], length: int) -> dict[str, Tensor]:
+    """`token_weights` and `unlikely`, each only where an example has it."""
+    examples = [example for row in rows for example in row]
+    out = {}
+    if any(example.token_weights is not None for example in examples):
+        out["token_weights"] = _padded([torch.cat([_weights(e) for e in row]) for row in rows], 0)
+    if any(example.unlikely is not None for example in examples):
+        out["unlikely"] = _unlikely(rows, length)
+    return out
+
+
+def _weights(example: EncodedExample) -> Tensor:
+    given = example.token_weights
+    if given is None:
+        return torch.ones(len(example.input_ids))
+    if given.shape != example.input_ids.shape:
+        raise ValueError(f"{len(given)} token weights for {len(example.input_ids)} tokens")
+    return given.float()
+
+
+def _unlikely(rows: Sequence[Row], length: int) -> Tensor:
+    parts = [torch.empty((0, 2), dtype=torch.long)]
+    for number, row in enumerate(rows):
+        start = number * length
+        for example in row:
+            if example.unlikely is not None and example.unlikely.numel():
+                columns = example.unlikely[:, 0]
+                # The state before the first column belongs to another sample, or to none.
+                if not 0 < int(columns.min()) <= int(columns.max()) < len(example.input_ids):
+                    raise ValueError(f"an unlikely token outside 1..{len(example.input_ids) - 1}")
+                parts.append(example.unlikely.long() + torch.tensor([start, 0]))
+            start += len(example.input_ids)
+    return torch.cat(parts)
 
 
 def _box_slots(rows: Sequence[Row], length: int) -> Tensor:

@@ -147,7 +147,7 @@ def targets_from_labels(
     num_ids = 1 + int(torch.cat([labels_N, coord_ids_K]).max())
     bin_of_id = torch.full((num_ids,), NO_BIN, device=labels_N.device)
     bin_of_id[coord_ids_K] = torch.arange(coord_ids_K.numel(), device=labels_N.device)
-    bins_N = bin_of_id[labels_N]
+    bins_N = torch.where(labels_N < 0, NO_BIN, bin_of_id[labels_N.clamp(min=0)])
     is_coord_N = bins_N != NO_BIN
     kinds_N = torch.full_like(labels_N, STRUCTURE)
     if is_description_N is not None:

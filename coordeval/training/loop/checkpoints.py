@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import CheckpointError, CoordevalError
 from coordeval.jsonl import load_json
+from coordeval.training.loop.lost_worker import lost_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +134,8 @@ def clear_later(folder: Path, step: int) -> list[str]:
 def save_guarded(save: Callable[[], Any], folder: Path, *, removes: bool) -> None:
     """Run `save`; where it fails, take the unfinished folder away and say so.
 
-    Raises CheckpointNotSaved for what the disk or the writers of weights report.
+    Raises CheckpointNotSaved for what the disk or the writers of weights report, LoaderWorkerLost
+    where a data-loading process died meanwhile.
     """
     from safetensors import SafetensorError
 
@@ -142,6 +144,8 @@ def save_guarded(save: Callable[[], Any], folder: Path, *, removes: bool) -> Non
     except (OSError, SafetensorError, RuntimeError) as error:
         if removes:
             shutil.rmtree(folder, ignore_errors=True)
+        if (lost := lost_worker(error)) is not None:  # reported wherever the process happens to be
+            raise lost from None
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointNotSaved(
             f"{folder}: the checkpoint cannot be written ({reason}); earlier checkpoints are as "

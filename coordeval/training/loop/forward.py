@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from coordeval.training.data.collator import model_inputs
 from coordeval.training.data.positions import shifted
+from coordeval.training.loop.channel import Computed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,24 +28,22 @@ if TYPE_CHECKING:
     from coordeval.training.data.positions import Shifted
     from coordeval.training.losses.chunked_head import Observer
     from coordeval.training.losses.objective import Stage1Objective
-    from coordeval.training.losses.term import LossTerm
-
-
-class Computed(NamedTuple):
-    """What a forward pass gave: the loss with gradient and every term's sum and count."""
-
-    loss: Tensor
-    terms: dict[str, LossTerm]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taught:
-    """The taught positions of one batch, for observers: hidden states with their graph."""
+    """The taught positions of one pass, for observers: hidden states with their graph.
+
+    `objective` is what is computed from them, divided by `denominators` (under its own terms'
+    names); `at` is what the channel puts before these names.
+    """
 
     hidden_NH: Tensor
     places: Shifted
     head: Any
     denominators: Mapping[str, float]
+    objective: Stage1Objective
+    at: str = ""
 
 
 class ObjectiveForward:
@@ -71,26 +70,28 @@ class ObjectiveForward:
         *,
         observe: Observer | None = None,
         inspect: Callable[[Taught], None] | None = None,
+        at: str = "",
     ) -> Computed:
-        """Loss and terms of one batch on its device.
+        """Loss and terms of one batch on its device, under the objective's names.
 
         `wrapped` is the model as it is called, whatever it is wrapped in. `observe` sees the logits
-        in passing (see `Stage1Objective.compute`), `inspect` the hidden states. A batch that
-        teaches nothing gives a loss of 0 that is part of the graph.
+        in passing (see `Stage1Objective.compute`), `inspect` the hidden states, and hears `at`. A
+        batch that teaches nothing gives a loss of 0 that is part of the graph.
         """
         kept: list[Tensor] = []
         result: list[Computed] = []
 
         def finish(_module: nn.Module, _args: Any, _output: Any) -> dict[str, Tensor]:
-            hidden_BLH = _only(kept)
-            computed = self._compute(hidden_BLH, batch, denominators, observe, inspect)
+            hidden_BLH = only(kept)
+            computed = self._compute(hidden_BLH, batch, denominators, observe, inspect, at)
             result.append(computed)
             return {"loss": computed.loss}
 
-        with self._autocast(), _headless(self._head(), kept), _hooked(self._model, finish):
+        with self._autocast(), headless(self._head(), kept), hooked(self._model, finish):
             output = wrapped(**model_inputs(batch))
         # The loss of the output, not ours: a wrapper may have put a node of its own behind it.
-        return Computed(output["loss"], _only(result).terms)
+        computed: Computed = only(result)
+        return computed._replace(loss=output["loss"])
 
     def _head(self) -> Any:
         return self._model.get_output_embeddings()
@@ -102,27 +103,44 @@ class ObjectiveForward:
         denominators: Mapping[str, float],
         observe: Observer | None,
         inspect: Callable[[Taught], None] | None,
+        at: str,
     ) -> Computed:
         places = shifted(batch)
         hidden_NH = hidden_BLH.flatten(0, 1).index_select(0, places.states_N)
         head = self._head()
         if inspect is not None:
             inspect(
-                Taught(hidden_NH=hidden_NH, places=places, head=head, denominators=denominators)
+                Taught(
+                    hidden_NH=hidden_NH,
+                    places=places,
+                    head=head,
+                    denominators=denominators,
+                    objective=self._objective,
+                    at=at,
+                )
             )
         loss, terms = self._objective.compute(
             hidden_NH,
             head,
             places.labels_N,
             denominators,
-            box_slots_M4=places.boxes_M4,
+            **term_inputs(places),
             observe=observe,
         )
-        return Computed(loss, terms)
+        return Computed(loss, terms, {})
+
+
+def term_inputs(places: Shifted) -> dict[str, Any]:
+    """What `Stage1Objective.compute` takes of a batch besides its labels."""
+    return {
+        "box_slots_M4": places.boxes_M4,
+        "text_weights_N": places.weights_N,
+        "unlikely_U2": places.unlikely_U2,
+    }
 
 
 @contextmanager
-def _headless(head: nn.Module, kept: list[Tensor]) -> Iterator[None]:
+def headless(head: nn.Module, kept: list[Tensor]) -> Iterator[None]:
     """Keep what the head is given on its first call, and give it no position instead."""
 
     def keep(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -138,16 +156,21 @@ def _headless(head: nn.Module, kept: list[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def _hooked(model: nn.Module, finish: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
-    """Let `finish` replace what the model's next call returns."""
-    handle = model.register_forward_hook(finish)
+def hooked(model: nn.Module, finish: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
+    """Let `finish` replace what the model's next call returns; it may call the model itself."""
+
+    def once(module: nn.Module, args: Any, output: Any) -> Any:
+        handle.remove()
+        return finish(module, args, output)
+
+    handle = model.register_forward_hook(once)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _only(items: list[Any]) -> Any:
+def only(items: list[Any]) -> Any:
     """The one thing that a forward pass must have left; RuntimeError where it did not."""
     if len(items) != 1:
         raise RuntimeError(
@@ -156,4 +179,4 @@ def _only(items: list[Any]) -> Any:
     return items[0]
 
 
-__all__ = ["Computed", "ObjectiveForward", "Taught"]
+__all__ = ["ObjectiveForward", "Taught", "headless", "hooked", "only", "term_inputs"]

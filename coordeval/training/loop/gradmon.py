@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from coordeval.training.loop.forward import term_inputs
 from coordeval.training.loop.window import reduced
 
 if TYPE_CHECKING:
@@ -41,15 +42,14 @@ class GradientMonitor:
     def __init__(
         self,
         model: Any,
-        objective: Stage1Objective,
         *,
         every: int,
         max_numel: int,
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
-        self._objective, self._every, self._autocast = objective, every, autocast
+        self._every, self._autocast = every, autocast
         self._gain = shared_gain(model, max_numel)
-        self._parts = {name: objective.only(name) for name in objective.denominator_names}
+        self._parts: dict[str, dict[str, Stage1Objective]] = {}
         self._sums: dict[str, Tensor] = {}
         self._seconds = 0.0
         self.active = False
@@ -57,14 +57,20 @@ class GradientMonitor:
     def begin(self, step: int) -> None:
         """Say which step comes next."""
         self.active = self._every > 0 and step % self._every == 0
-        self._sums, self._seconds = {}, 0.0
+        self._parts, self._sums, self._seconds = {}, {}, 0.0
 
     def inspect(self, taught: Taught) -> None:
-        """Add one micro-batch's gradients; called in the forward pass, before the loss."""
+        """Add one pass's gradients; called in the forward pass, before the loss.
+
+        Terms have the names that they are logged under.
+        """
         started = time.monotonic()
-        for name, objective in self._parts.items():
-            gradient = self._gradient(taught, objective)
-            self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient
+        if taught.at not in self._parts:
+            whole = taught.objective
+            self._parts[taught.at] = {n: whole.only(n) for n in whole.denominator_names}
+        for name, objective in self._parts[taught.at].items():
+            full, gradient = taught.at + name, self._gradient(taught, objective)
+            self._sums[full] = self._sums[full] + gradient if full in self._sums else gradient
         self._seconds += time.monotonic() - started
 
     def _gradient(self, taught: Taught, objective: Stage1Objective) -> Tensor:
@@ -75,7 +81,7 @@ class GradientMonitor:
                 _detached(taught.head),
                 taught.places.labels_N,
                 taught.denominators,
-                box_slots_M4=taught.places.boxes_M4,
+                **term_inputs(taught.places),
             )
             (upstream_NH,) = torch.autograd.grad(loss, leaf_NH)
         if self._gain is not None and taught.hidden_NH.requires_grad:
@@ -87,7 +93,9 @@ class GradientMonitor:
 
     def finish(self, accelerator: Any) -> dict[str, float | None]:
         """The window's `gradmon/*`; a reduction on every process."""
-        names = list(self._parts)
+        names = list(self._sums)
+        if not names:  # a channel that shows nothing of its inside
+            return {}
         own_TH = np.stack([self._sums[name].cpu().numpy() for name in names])
         together = reduced(own_TH.flatten(), accelerator).reshape(own_TH.shape)
         out = gradient_metrics(dict(zip(names, together, strict=True)))

@@ -28,7 +28,10 @@ class TrainingDiverged(RunIncomplete):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
-    """A step that is not finite: `batches` are (sample ids, share of the loss) of every process."""
+    """A step that is not finite: `batches` are (sample ids, share of the loss) of every process.
+
+    `channel` is None where there is but one.
+    """
 
     step: int
     loss: float
@@ -36,6 +39,7 @@ class Divergence:
     sums: Mapping[str, float]
     denominators: Mapping[str, float]
     batches: Sequence[tuple[Sequence[str], float]]
+    channel: str | None = None
 
     @property
     def suspects(self) -> list[str]:
@@ -48,6 +52,7 @@ class Divergence:
         """Plain data; numbers that are not finite as text."""
         return {
             "step": self.step,
+            **({} if self.channel is None else {"channel": self.channel}),
             "loss": _readable(self.loss),
             "grad_norm": _readable(self.grad_norm),
             "suspect_ids": self.suspects,
@@ -72,10 +77,11 @@ def stop(divergence: Divergence, folder: Path, *, writes: bool) -> TrainingDiver
     value = divergence.loss if what == "loss" else divergence.grad_norm
     ids = divergence.suspects
     shown = ", ".join(map(repr, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
+    channel = "" if divergence.channel is None else f" (channel {divergence.channel})"
     return TrainingDiverged(
-        f"step {divergence.step}: the {what} is {value}; samples {shown or '(none)'}; written to "
-        f"{path}. The step was not taken and the last checkpoint is as it was: lower the learning "
-        "rate, clip harder (trainer.max_grad_norm), or look at these samples"
+        f"step {divergence.step}{channel}: the {what} is {value}; samples {shown or '(none)'}; "
+        f"written to {path}. The step was not taken and the last checkpoint is as it was: lower "
+        "the learning rate, clip harder (trainer.max_grad_norm), or look at these samples"
     )
 
 

@@ -119,7 +119,7 @@ def _differences(folder: Path, config: TrainConfig) -> str:
     before, now = _flat(theirs), _flat(ours)
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
-        for key in sorted({*before, *now})
+        for key in sorted({*before, *now}, key=lambda key: (key != "stage", key))
         if key != "output_dir" and before.get(key) != now.get(key)
     ]
     return "; ".join(changed[:3]) or "its hash differs"

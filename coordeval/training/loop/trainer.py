@@ -1,14 +1,14 @@
 """`Stage1Trainer`: transformers' Trainer with the objective's own normalisation and log.
 
-What differs from the library: each term is divided by its own count over the accumulation window
-and all processes; the evaluation loss is one sum over one count; every optimizer step is logged
-in full; a step that is not finite ends the training before it is taken. Everything else (loop,
-schedule, devices, checkpoints) is the library's.
+Every optimizer step runs one `Channel` (`coordeval.training.loop.channel`); in stage 1 there is
+only one, the teacher-forced pass. What differs from the library: each term is divided by its own
+count over the accumulation window and all processes; the evaluation loss is one sum over one count;
+every optimizer step is logged in full; a step that is not finite ends the training before it is
+taken. Everything else (loop, schedule, devices, checkpoints) is the library's.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ from transformers import Trainer
 
 from coordeval.training.data.batches import RankBatches, batch_loader, to_device
 from coordeval.training.data.epochs import EpochCallback
-from coordeval.training.diagnostics.observing import observer
 from coordeval.training.loop.checkpoints import save_guarded
-from coordeval.training.loop.evaluation import evaluate_objective
-from coordeval.training.loop.forward import ObjectiveForward
+from coordeval.training.loop.dry_run import dry_run
+from coordeval.training.loop.evaluation import evaluate_channel
 from coordeval.training.loop.gradmon import GradientMonitor
 from coordeval.training.loop.nonfinite import Divergence, is_finite, stop
 from coordeval.training.loop.step_rows import learning_rates_now, step_row
+from coordeval.training.loop.teacher_forced import TeacherForced
 from coordeval.training.loop.window import Window, add_counts, count_batch, count_names, reduced
 from coordeval.training.tuning.joint_optimizer import build_optimizer
 from coordeval.training.tuning.param_groups import parameter_groups
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from coordeval.training.config import MonitorConfig, TuneConfig
     from coordeval.training.data.skips import SkipLedger
+    from coordeval.training.loop.channel import Channel
     from coordeval.training.loop.stopping import StopRequest
     from coordeval.training.loop.train_log import TrainLog
     from coordeval.training.losses.objective import Stage1Objective
@@ -69,16 +70,22 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
         notify: Callable[[str], None],
         rows: Sequence[CoordRows] = (),
         rows_only: bool = False,
+        sigma_at: Callable[[int], float] | None = None,
         **rest: Any,
     ) -> None:
-        """`rest` is handed to `transformers.Trainer`."""
+        """`sigma_at` is the objective's sigma by step, where it changes; `rest` the library's."""
         super().__init__(**rest)
-        self._objective, self._log, self._folder = objective, train_log, folder
-        self._tune, self._monitor, self._coord_ids_K = tune, monitor, coord_ids_K
+        self._log, self._folder, self._tune, self._monitor = train_log, folder, tune, monitor
         self._stop_request, self._ledger, self._notify = stop_request, ledger, notify
-        self._rows, self._rows_only = list(rows), rows_only
+        self.rows, self.rows_only = list(rows), rows_only
         self._gradient_monitor = self._make_monitor()
-        self._forward = ObjectiveForward(self.model, objective, autocast=self.accelerator.autocast)
+        self.teacher_forced = TeacherForced(
+            self.model,
+            objective,
+            autocast=self.accelerator.autocast,
+            coord_ids_K=coord_ids_K,
+        )
+        self._sigma_at = sigma_at
         self._batches: RankBatches | None = None
         self.add_callback(EpochCallback(self))
         self._window: Window | None = None
@@ -90,7 +97,6 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
             return None
         return GradientMonitor(
             self.model,
-            self._objective,
             every=self._monitor.gradients_every,
             max_numel=self._monitor.gradients_max_numel,
             autocast=self.accelerator.autocast,
@@ -149,6 +155,19 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
 
     # ---- one optimizer step ----
 
+    def channel_of(self, step: int) -> tuple[Channel, str | None]:
+        """What optimizer step `step` (from 0) runs, and its name where there are several."""
+        del step
+        return self.teacher_forced, None
+
+    def prepared(
+        self,
+        batches: list[Any],
+        window: Window,  # noqa: ARG002 - for channels that need it
+    ) -> list[Any]:
+        """The batches that a window trains on, as many as were read."""
+        return batches
+
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
@@ -156,17 +175,30 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             self._note_skipped(batch)
-        names = count_names(self._objective)
-        own = add_counts(names, [count_batch(self._objective, batch) for batch in batches])
+        channel, label = self.channel_of(self.state.global_step)
+        window = Window({}, channel, label=label, facts=self._annealed(self.state.global_step))
+        batches = self.prepared(batches, window)
+        names = count_names(channel)
+        own = add_counts(names, [count_batch(channel, batch) for batch in batches])
         own["stop"] = int(self._stop_request.wanted)
         summed = reduced([own[name] for name in names], self.accelerator)
-        counts = {name: int(value) for name, value in zip(names, summed, strict=True)}
-        self._stop_request.agreed = counts.pop("stop") > 0
-        self._window = Window(counts, diagnosed=[] if self._diagnoses_next_step() else None)
+        window.counts = dict(zip(names, summed.tolist(), strict=True))
+        self._stop_request.agreed = window.counts.pop("stop") > 0
+        if self._diagnoses_next_step():
+            window.diagnosed = {at: [] for at in channel.diagnosed_at}
+        self._window = window
         self._step_started = time.monotonic()
         if self._gradient_monitor is not None:
             self._gradient_monitor.begin(self.state.global_step + 1)
         return batches, None
+
+    def _annealed(self, step: int) -> dict[str, float]:
+        """Let the objective have the sigma of optimizer step `step`; what the log says of it."""
+        if self._sigma_at is None:
+            return {}
+        sigma = self._sigma_at(step)
+        self.teacher_forced.objective.set_sigma(sigma)
+        return {"sigma": sigma}
 
     def _note_skipped(self, batch: Mapping[str, Any]) -> None:
         """Say what of a batch could not be read; too much of it ends the training."""
@@ -175,9 +207,7 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
 
     def _diagnoses_next_step(self) -> bool:
         every = self._monitor.diagnostics_every
-        return bool(
-            self._coord_ids_K is not None and every and (self.state.global_step + 1) % every == 0
-        )
+        return bool(every and (self.state.global_step + 1) % every == 0)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return to_device(inputs, self.args.device)
@@ -196,19 +226,15 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
         del num_items_in_batch
         window = self._window
         assert window is not None
-        watch = None
-        if window.diagnosed is not None:
-            assert self._coord_ids_K is not None
-            watch = observer(inputs, self._coord_ids_K, window.diagnosed)
         monitor = self._gradient_monitor
-        computed = self._forward(
+        computed = window.channel(
             model,
             inputs,
-            self._objective.divisors(window.denominators),
-            observe=watch,
+            window.divisors,
+            diagnosed=window.diagnosed,
             inspect=monitor.inspect if monitor is not None and monitor.active else None,
         )
-        window.add(inputs["sample_ids"], computed.loss, computed.terms)
+        window.add(inputs["sample_ids"], computed)
         world = self.accelerator.num_processes
         loss = computed.loss * world if world > 1 else computed.loss
         return (loss, {}) if return_outputs else loss
@@ -239,6 +265,7 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
                 sums=finished.sums,
                 denominators=window.denominators,
                 batches=self._gathered(batches),
+                channel=window.label,
             )
             raise stop(divergence, self._folder, writes=self.is_world_process_zero())
         self._step_row = step_row(
@@ -267,32 +294,33 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
             chosen = self.model if model is None else model
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, chosen)
             groups = []
-            if not self._rows_only:
+            if not self.rows_only:
                 groups = parameter_groups(
                     chosen.named_parameters(),
                     self._tune,
                     learning_rate=self.args.learning_rate,
                     weight_decay=self.args.weight_decay,
                 )
-            for row in self._rows:
+            for row in self.rows:
                 row.follow_table()
             rate = self._tune.coord_rows_lr
             self.optimizer = build_optimizer(
                 groups,
                 lambda plain: kind(plain, **options),
-                self._rows,
+                self.rows,
                 rows_lr=self.args.learning_rate if rate is None else rate,
             )
         return self.optimizer
 
-    def log(self, logs: Mapping[str, float | None], start_time: float | None = None) -> None:
+    def log(self, logs: Mapping[str, Any], start_time: float | None = None) -> None:
         """Complete a step's values and write them to `train_log.jsonl`; evaluations as they are."""
         row = dict(logs)
         if "loss" in logs and "grad_norm" in logs:
             row |= self._step_row
         elif "train_runtime" in logs:  # the library's summary at the end: not a step
             return
-        super().log({key: value for key, value in row.items() if value is not None}, start_time)
+        numbers = {k: v for k, v in row.items() if v is not None and not isinstance(v, str)}
+        super().log(numbers, start_time)
         # The state is written with every checkpoint; the full rows are in the log.
         if "loss" in logs and "grad_norm" in logs and self.state.log_history:
             keep = {*logs, "epoch", "step"}
@@ -309,12 +337,12 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
     ) -> dict[str, float | None]:
         """The objective over the whole evaluation set; see `coordeval.training.loop.evaluation`."""
         del ignore_keys
-        values = evaluate_objective(
+        # That of the last step, also right after a resume.
+        self._annealed(max(self.state.global_step - 1, 0))
+        values = evaluate_channel(
             self.model_wrapped if self.is_fsdp_enabled else self.model,
-            self._forward,
-            self._objective,
+            self.teacher_forced,
             self.get_eval_dataloader(eval_dataset),
-            coord_ids_K=self._coord_ids_K,
             accelerator=self.accelerator,
             on_batch=self._note_skipped,
         )
@@ -330,33 +358,11 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
         self._save_checkpoint(self.model_wrapped, None)
 
     def dry_run(self) -> dict[str, Any]:
-        """Loss and terms of the first batch in training mode, without a step, and what learns."""
-        batch = next(iter(self.get_train_dataloader()))
-        counts = count_batch(self._objective, batch)
-        window = Window(counts)
-        self.model.train()
-        with torch.no_grad():
-            computed = self._forward(
-                self.model,
-                to_device(batch, self.args.device),
-                self._objective.divisors(window.denominators),
-            )
-        window.add(batch["sample_ids"], computed.loss, computed.terms)
-        finished = window.finish(self.accelerator)
-        windows = -(-len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps)
-        steps = self.args.max_steps
-        return {
-            "loss": finished.loss,
-            **finished.means(window.denominators),
-            "sample_ids": batch["sample_ids"],
-            "device": str(self.args.device),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "parameters_learning": sum(row.rows_KH.numel() for row in self._rows)
-            if self._rows_only
-            else sum(p.numel() for p in self.model.parameters() if p.requires_grad),
-            "steps_per_epoch": windows,
-            "steps": steps if steps > 0 else math.ceil(windows * self.args.num_train_epochs),
-        }
+        """What one batch gives, without a step; see `coordeval.training.loop.dry_run`."""
+        return dry_run(self)
+
+    def close(self) -> None:
+        """Let go of what the training held besides the model; here nothing."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The library's; one that cannot be written whole is taken away again."""

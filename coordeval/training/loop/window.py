@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from coordeval.training.losses.objective import Stage1Objective
+    from coordeval.training.loop.channel import Channel, Computed, Diagnosed
     from coordeval.training.losses.term import LossTerm
 
 KIND_COUNTS = {
@@ -33,15 +33,14 @@ KIND_COUNTS = {
 EXTRA_COUNTS = ("samples", "skipped", "input_tokens", *KIND_COUNTS, "stop")
 
 
-def count_batch(objective: Stage1Objective, batch: Mapping[str, Any]) -> dict[str, int]:
+def count_batch(channel: Channel, batch: Mapping[str, Any]) -> dict[str, float]:
     """Every denominator of one batch under its term's name, and the counts of `EXTRA_COUNTS`.
 
     `input_tokens` are all that the model reads, padding left out; the rest are taught tokens by
     kind, samples, and samples that could not be read. `stop` is 0: the caller asks for it.
     """
-    counts = objective.counts(batch["labels"], batch["box_slots"])
     kinds = torch.bincount(batch["token_kinds"].flatten().long(), minlength=END + 1)
-    out = {f"tokens/{name}": count for name, count in counts.items()}
+    out: dict[str, float] = {f"tokens/{name}": n for name, n in channel.counts(batch).items()}
     out |= {name: int(kinds[code]) for name, code in KIND_COUNTS.items()}
     out["samples"] = len(batch["sample_ids"])
     out["skipped"] = len(batch.get("skipped", ()))
@@ -52,14 +51,19 @@ def count_batch(objective: Stage1Objective, batch: Mapping[str, Any]) -> dict[st
     return out | {"stop": 0}
 
 
-def add_counts(names: Sequence[str], parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+def add_counts(names: Sequence[str], parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Counts added up under the given names; zeros without parts."""
     return {name: sum(part.get(name, 0) for part in parts) for name in names}
 
 
-def count_names(objective: Stage1Objective) -> tuple[str, ...]:
+def count_names(channel: Channel) -> tuple[str, ...]:
     """All names of `count_batch`, in one order on every process."""
-    return (*(f"tokens/{name}" for name in objective.denominator_names), *EXTRA_COUNTS)
+    return (*(f"tokens/{name}" for name in channel.names), *EXTRA_COUNTS)
+
+
+def plain(count: float) -> float:
+    """A whole count as int; sums of weights, which need not be whole, as they are."""
+    return int(count) if float(count).is_integer() else float(count)
 
 
 def reduced(values: Sequence[float] | NDArray[np.float64], accelerator: Any) -> NDArray[np.float64]:
@@ -76,65 +80,107 @@ def reduced(values: Sequence[float] | NDArray[np.float64], accelerator: Any) -> 
 class Window:
     """One optimizer step: `counts` over all processes, and this process's sums as they come in.
 
-    `loss_values` are each micro-batch's share of the step's loss; `sums` every term's; both stay
-    on the device until the step is done. `diagnosed` is None where this step is not diagnosed.
+    `loss_values` are each micro-batch's share of the step's loss; `sums` every term's, `values`
+    those of what is only logged; all stay on the device until the step is done. `diagnosed` is
+    None where this step is not diagnosed. `label` names the channel where there are several;
+    `facts` are further values of the step's row.
     """
 
-    counts: dict[str, int]
-    diagnosed: list[Totals] | None = None
+    counts: dict[str, float]
+    channel: Channel
+    diagnosed: Diagnosed | None = None
+    label: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     ids: list[list[str]] = field(default_factory=list)
     loss_values: list[Tensor] = field(default_factory=list)
     sums: list[dict[str, Tensor]] = field(default_factory=list)
+    values: list[dict[str, LossTerm]] = field(default_factory=list)
     grad_norm: float | None = None
 
     @property
     def denominators(self) -> dict[str, float]:
-        """What each term is divided by."""
-        return {
-            name.removeprefix("tokens/"): float(count)
-            for name, count in self.counts.items()
-            if name.startswith("tokens/")
-        }
+        """Every term's count over the window and all processes."""
+        return {name: float(self.counts[f"tokens/{name}"]) for name in self.channel.names}
 
-    def add(self, ids: list[str], loss: Tensor, terms: Mapping[str, LossTerm]) -> None:
+    @property
+    def divisors(self) -> dict[str, float]:
+        """What each term is divided by."""
+        return self.channel.divisors(self.denominators)
+
+    def add(self, ids: list[str], computed: Computed) -> None:
         """Take in one micro-batch."""
         self.ids.append(ids)
-        self.loss_values.append(loss.detach())
-        self.sums.append({name: term.loss_sum.detach() for name, term in terms.items()})
+        self.loss_values.append(computed.loss.detach())
+        self.sums.append({name: term.loss_sum.detach() for name, term in computed.terms.items()})
+        self.values.append(computed.values)
 
     def finish(self, accelerator: Any) -> Finished:
         """Sum over micro-batches and processes; a reduction on every process."""
-        names = list(self.denominators)
+        names, watched = self.channel.names, self.channel.value_names
         shares = torch.stack(self.loss_values).double().cpu().numpy()
-        stacked = [torch.stack([part[name] for name in names]) for part in self.sums]
-        sums_S = torch.stack(stacked).double().cpu().numpy().sum(axis=0)
-        totals = np.zeros(len(FIELDS))
-        if self.diagnosed:
-            totals = np.sum([part.sums for part in self.diagnosed], axis=0)
-        summed = reduced(np.concatenate([[shares.sum()], sums_S, totals]), accelerator)
+        parts = [
+            np.array([shares.sum()]),
+            _stacked_sums(self.sums, names),
+            _stacked_sums([_sums_of(part) for part in self.values], watched),
+            np.array([_count(self.values, name) for name in watched]),
+            *(np.sum([np.zeros(len(FIELDS)), *(t.sums for t in of)], 0) for of in self._places()),
+        ]
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        summed = np.split(reduced(np.concatenate(parts), accelerator), ends)
         return Finished(
-            loss=float(summed[0]),
+            loss=float(summed[0][0]),
             shares=shares.tolist(),
-            sums=dict(zip(names, summed[1 : 1 + len(names)].tolist(), strict=True)),
-            totals=None if self.diagnosed is None else self._totals(summed, names, accelerator),
+            sums=dict(zip(names, summed[1].tolist(), strict=True)),
+            values={
+                name: float(total / count) if count else None
+                for name, total, count in zip(watched, summed[2], summed[3], strict=True)
+            },
+            totals=None if self.diagnosed is None else self._totals(summed[4:], accelerator),
         )
 
-    def _totals(
-        self, summed: NDArray[np.float64], names: Sequence[str], accelerator: Any
-    ) -> Totals:
+    def _places(self) -> list[list[Totals]]:
+        return [] if self.diagnosed is None else list(self.diagnosed.values())
+
+    def _totals(self, sums: Sequence[NDArray[np.float64]], accelerator: Any) -> dict[str, Totals]:
         assert self.diagnosed is not None
-        own = np.concatenate([np.zeros(0), *(part.abs_errors for part in self.diagnosed)])
-        return Totals(sums=summed[1 + len(names) :], abs_errors=gathered(own, accelerator))
+        out = {}
+        for (at, parts), summed in zip(self.diagnosed.items(), sums, strict=True):
+            own = np.concatenate([np.zeros(0), *(part.abs_errors for part in parts)])
+            out[at] = Totals(sums=summed, abs_errors=gathered(own, accelerator))
+        return out
+
+
+def _stacked_sums(
+    parts: Sequence[Mapping[str, Tensor]], names: Sequence[str]
+) -> NDArray[np.float64]:
+    """Each name's sum over micro-batches, in float64, by one copy from the device."""
+    if not names:
+        return np.zeros(0)
+    stacked = [torch.stack([part[name] for name in names]) for part in parts]
+    summed: NDArray[np.float64] = torch.stack(stacked).double().cpu().numpy().sum(axis=0)
+    return summed
+
+
+def _sums_of(values: Mapping[str, LossTerm]) -> dict[str, Tensor]:
+    return {name: term.loss_sum.detach() for name, term in values.items()}
+
+
+def _count(values: Sequence[Mapping[str, LossTerm]], name: str) -> float:
+    return float(sum(part[name].num_tokens for part in values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A window's loss and term sums over all processes; `shares` of this process's batches."""
+    """A window's loss and term sums over all processes; `shares` of this process's batches.
+
+    `values` are means of what is only logged; `totals` the diagnoses by where they were taken.
+    """
 
     loss: float
     shares: list[float]
     sums: dict[str, float]
-    totals: Totals | None
+    values: dict[str, float | None]
+    totals: dict[str, Totals] | None
 
     def means(self, denominators: Mapping[str, float]) -> dict[str, float | None]:
         """Every term's unweighted mean under `loss/<term>`; None where nothing was counted."""
@@ -161,5 +207,6 @@ __all__ = [
     "count_batch",
     "count_names",
     "gathered",
+    "plain",
     "reduced",
 ]

@@ -5,7 +5,8 @@ states and head are taken from them, so that nothing is computed twice and nothi
 vocabulary's size is kept but the head's own gradient. `called_loss` calls any head module and
 computes a chunk again in the backward pass.
 
-Shapes: R positions, n of a chunk, H hidden width, V vocabulary, S terms.
+Shapes: R positions, n of a chunk, H hidden width, V vocabulary, S terms; U unlikely tokens, whose
+hidden states stand behind the R.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from coordeval.training.losses.slot_terms import term_sums
+from coordeval.training.losses.row_plan import RowPlan
+from coordeval.training.losses.slot_terms import UNLIKELIHOOD, term_sums
 from coordeval.training.losses.term import widened
+from coordeval.training.losses.unlikelihood import unlikelihood_in_place, unlikelihood_per_token
 from coordeval.training.losses.vocabulary_split import (
     Split,
     logits_gradient,
@@ -28,11 +31,10 @@ from coordeval.training.losses.vocabulary_split import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
-    from coordeval.training.losses.row_plan import RowPlan
     from coordeval.training.losses.slot_terms import TermSettings
 
     Observer = Callable[[Tensor, Tensor], None]
@@ -44,7 +46,8 @@ class Work:
 
     `factors_S` are weight / denominator of the terms `names`; `temperature` is the one that the
     vocabulary is summed at besides 1. `observe(rows_n, logits_nV)` sees each chunk's float32
-    logits before they are overwritten, and must neither keep nor change them.
+    logits before they are overwritten, and must neither keep nor change them. `unlikely_U` are
+    tokens to be pushed down, each at a hidden state of its own.
     """
 
     names: tuple[str, ...]
@@ -54,11 +57,23 @@ class Work:
     coord_ids_K: Tensor
     settings: TermSettings
     temperature: float
+    unlikely_U: Tensor
     observe: Observer | None = None
 
     def tempered_from(self, plan: RowPlan) -> int:
         """The first row whose vocabulary is summed at the temperature: text asks by its gate."""
         return 0 if "text_gate" in self.names else plan.num_text
+
+    def chunks(self) -> Iterator[RowPlan | Tensor]:
+        """The plan in chunks, then the unlikely tokens in chunks."""
+        yield from self.plan.chunks(self.chunk)
+        if len(self.unlikely_U):
+            yield from torch.split(self.unlikely_U, self.chunk)
+
+    def as_sums(self, unlikelihood: Tensor) -> Tensor:
+        """Sums (S,) of a chunk of unlikely tokens: 0 of every other term."""
+        is_it_S = torch.tensor([n == UNLIKELIHOOD for n in self.names], device=unlikelihood.device)
+        return torch.where(is_it_S, unlikelihood, torch.zeros_like(unlikelihood))
 
 
 def chunked_loss(
@@ -92,34 +107,40 @@ def called_loss(
     """
     zeros_S = torch.zeros_like(work.factors_S)
     loss, sums_S = widened(hidden_RH[:0]).sum(), zeros_S
-    parts = work.plan.chunks(work.chunk)
     start = 0
-    for part, _ in zip_longest(parts, range(max(calls, 1))):
-        plan = work.plan.part(start, start) if part is None else part
-        rows_nH = hidden_RH[start : start + len(plan)]
-        start += len(plan)
+    for chunk, _ in zip_longest(work.chunks(), range(max(calls, 1))):
+        part = work.plan.part(0, 0) if chunk is None else chunk
+        rows_nH = hidden_RH[start : start + len(part)]
+        start += len(part)
         if torch.is_grad_enabled():
             part_loss, part_sums_S = checkpoint(
-                _called_chunk, rows_nH, head, work, plan, _Once(work), use_reentrant=False
+                _called_chunk, rows_nH, head, work, part, _Once(work), use_reentrant=False
             )
         else:
-            part_loss, part_sums_S = _called_chunk(rows_nH, head, work, plan, _Once(work))
+            part_loss, part_sums_S = _called_chunk(rows_nH, head, work, part, _Once(work))
         loss, sums_S = loss + part_loss, sums_S + part_sums_S
     return loss, sums_S
 
 
 def _called_chunk(
-    rows_nH: Tensor, head: Callable[[Tensor], Tensor], work: Work, plan: RowPlan, observe: _Once
+    rows_nH: Tensor,
+    head: Callable[[Tensor], Tensor],
+    work: Work,
+    part: RowPlan | Tensor,
+    observe: _Once,
 ) -> tuple[Tensor, Tensor]:
     logits_nV = widened(head(rows_nH))
     # The head runs as the caller's autocast says; the losses are float32.
     with torch.autocast(rows_nH.device.type, enabled=False):
-        observe(plan.rows_R, logits_nV.detach())
-        labels_T = plan.labels_R[: plan.num_text]
-        split = split_logits(
-            logits_nV, work.coord_ids_K, labels_T, work.temperature, work.tempered_from(plan)
-        )
-        sums_S = term_sums(work.names, split, plan, work.settings)
+        if isinstance(part, RowPlan):
+            observe(part.rows_R, logits_nV.detach())
+            labels_T = part.labels_R[: part.num_text]
+            split = split_logits(
+                logits_nV, work.coord_ids_K, labels_T, work.temperature, work.tempered_from(part)
+            )
+            sums_S = term_sums(work.names, split, part, work.settings)
+        else:
+            sums_S = work.as_sums(unlikelihood_per_token(logits_nV, part).sum())
         return (sums_S * work.factors_S).sum(), sums_S.detach()
 
 
@@ -184,14 +205,17 @@ def _pass(
         grads = _Gradients(hidden_RH, weight_VH, bias_V, wanted)
         sums_S = torch.zeros_like(work.factors_S)
         start = 0
-        for plan in work.plan.chunks(work.chunk):
-            here = slice(start, start + len(plan))
-            start += len(plan)
+        for part in work.chunks():
+            here = slice(start, start + len(part))
+            start += len(part)
             rows_nH = hidden_RH[here].to(dtype)
             logits_nV = widened(functional.linear(rows_nH, cast_VH, cast_V))
-            if work.observe is not None:
-                work.observe(plan.rows_R, logits_nV)
-            part_S, grad_nV = _chunk(logits_nV, plan, work, wants_gradient=any(wanted))
+            if isinstance(part, RowPlan):
+                if work.observe is not None:
+                    work.observe(part.rows_R, logits_nV)
+                part_S, grad_nV = _chunk(logits_nV, part, work, wants_gradient=any(wanted))
+            else:
+                part_S, grad_nV = _unlikely_chunk(logits_nV, part, work)
             del logits_nV
             sums_S += part_S
             if grad_nV is not None:
@@ -225,6 +249,12 @@ def _chunk(
     gradient = Split(*(None if part is None else next(grads) for part in split))  # type: ignore[arg-type]
     grad_nV = logits_gradient(gradient, buffers, work.coord_ids_K, labels_T, work.temperature)
     return sums_S.detach(), grad_nV
+
+
+def _unlikely_chunk(logits_nV: Tensor, tokens_n: Tensor, work: Work) -> tuple[Tensor, Tensor]:
+    """The same of a chunk of unlikely tokens."""
+    value, grad_nV = unlikelihood_in_place(logits_nV, tokens_n)
+    return work.as_sums(value), grad_nV.mul_(work.factors_S[work.names.index(UNLIKELIHOOD)])
 
 
 class _Gradients:

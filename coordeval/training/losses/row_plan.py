@@ -23,7 +23,8 @@ class RowPlan(NamedTuple):
     """R positions in working order: text, then the slots of boxes four by four, then other slots.
 
     `rows_R` are their places among the N positions, `labels_R` token ids, `bins_R` the true bin
-    of a slot (-1 at text), `gated_R` (bool) whether the text gate applies.
+    of a slot (-1 at text), `gated_R` (bool) whether the text gate applies. `weights_R` weigh the
+    cross-entropy of text rows; None: each counts 1.
     """
 
     rows_R: Tensor
@@ -32,6 +33,7 @@ class RowPlan(NamedTuple):
     gated_R: Tensor
     num_text: int
     num_boxes: int
+    weights_R: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.rows_R.shape[0])
@@ -49,6 +51,7 @@ class RowPlan(NamedTuple):
             self.gated_R[here],
             text,
             box_slots // BOX_SLOTS,
+            None if self.weights_R is None else self.weights_R[here],
         )
 
     def chunks(self, size: int) -> Iterator[RowPlan]:
@@ -85,8 +88,21 @@ class PositionTable:
         place_N = self._place(labels_N)
         return (labels_N != IGNORED) & (bin_of_id[place_N] == NO_BIN) & ~is_end[place_N]
 
+    def taught(self, labels_N: Tensor, text_weights_N: Tensor | None) -> Tensor:
+        """The labels without text of weight 0, which is as good as not supervised."""
+        if text_weights_N is None:
+            return labels_N
+        nothing_N = (text_weights_N == 0) & (self.bins(labels_N) == NO_BIN)
+        return labels_N.masked_fill(nothing_N, IGNORED)
+
     def plan(
-        self, labels_N: Tensor, box_slots_M4: Tensor | None, *, text: bool, slots: bool
+        self,
+        labels_N: Tensor,
+        box_slots_M4: Tensor | None,
+        *,
+        text: bool,
+        slots: bool,
+        text_weights_N: Tensor | None = None,
     ) -> RowPlan:
         """The positions to work on; `text` and `slots` say which kinds any term asks for.
 
@@ -108,7 +124,13 @@ class PositionTable:
         rows_R = torch.cat(parts)
         labels_R = labels_N[rows_R]
         return RowPlan(
-            rows_R, labels_R, bins_N[rows_R], self.gated(labels_R), len(parts[0]), num_boxes
+            rows_R,
+            labels_R,
+            bins_N[rows_R],
+            self.gated(labels_R),
+            len(parts[0]),
+            num_boxes,
+            None if text_weights_N is None else text_weights_N[rows_R],
         )
 
     def _place(self, labels_N: Tensor) -> Tensor:

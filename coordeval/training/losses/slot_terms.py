@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 TEXT_TERMS = ("text_ce", "text_gate")
 SLOT_TERMS = ("hard_ce", "soft_ce", "w1", "gate")
 BOX_TERMS = ("smooth_l1", "ciou", "giou")
-TERM_NAMES = (*TEXT_TERMS, *SLOT_TERMS, *BOX_TERMS)
+UNLIKELIHOOD = "unlikelihood"
+TERM_NAMES = (*TEXT_TERMS, *SLOT_TERMS, *BOX_TERMS, UNLIKELIHOOD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,14 @@ def term_sums(
 ) -> Tensor:
     """Sum of each named term over the plan's rows, (len(names),), differentiable.
 
-    A term without positions is 0 and still part of the graph.
+    A term without positions is 0 and still part of the graph; so is `unlikelihood`, whose
+    positions stand in no plan.
     """
     coord_lse_N = torch.logsumexp(split.coord_NK, dim=1)
     sums = _text_sums(names, split, plan, coord_lse_N, settings)
     sums |= _slot_sums(names, split, plan, coord_lse_N, settings)
     sums |= _box_sums(names, split, plan, settings)
+    sums[UNLIKELIHOOD] = split.others_N[:0].sum()
     return torch.stack([sums[name] for name in names])
 
 
@@ -76,7 +79,10 @@ def _text_sums(
     sums = {}
     if "text_ce" in names:
         others_T, coord_lse_T = split.others_N[text], coord_lse_N[text]
-        sums["text_ce"] = text_ce_of_split(others_T, coord_lse_T, split.label_T).sum()
+        ce_T = text_ce_of_split(others_T, coord_lse_T, split.label_T)
+        if plan.weights_R is not None:
+            ce_T = ce_T * plan.weights_R[text].to(ce_T.dtype)
+        sums["text_ce"] = ce_T.sum()
     if "text_gate" in names:
         gated_T = plan.gated_R[text]
         coord_lse_G = _coord_lse(split, coord_lse_N, settings)[text][gated_T]
@@ -157,6 +163,7 @@ __all__ = [
     "SLOT_TERMS",
     "TERM_NAMES",
     "TEXT_TERMS",
+    "UNLIKELIHOOD",
     "TermSettings",
     "term_sums",
 ]

@@ -94,7 +94,7 @@ def weighted_total(
         raise ValueError("no loss term has a weight")
     weight_of = {field.name: float(getattr(weights, field.name)) for field in fields(weights)}
     parts = [
-        weight_of[name] * term.loss_sum / max((denominators or {}).get(name, term.num_tokens), 1)
+        weight_of[name] * term.loss_sum / ((denominators or {}).get(name, term.num_tokens) or 1)
         for name, term in terms.items()
     ]
     return torch.stack(parts).sum()

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 
 class LossTerm(NamedTuple):
-    """`loss_sum`: float32 scalar with gradient; `num_tokens`: positions it sums over."""
+    """`loss_sum`: float32 scalar with gradient; `num_tokens`: positions it sums over.
+
+    Where positions are weighted, the sum of their weights, which need not be whole.
+    """
 
     loss_sum: Tensor
-    num_tokens: int
+    num_tokens: float
 
     @property
     def mean(self) -> Tensor:
         """Sum over count; 0 (still part of the graph) where nothing was counted."""
-        return self.loss_sum / max(self.num_tokens, 1)
+        return self.loss_sum / (self.num_tokens or 1)
 
 
 def kept_rows(tensor_NX: Tensor, mask_N: Tensor | None) -> Tensor:

@@ -81,15 +81,15 @@ def split_logits(
     """
     coord_NK = logits_NV.index_select(1, coord_ids_K)
     label_T = logits_NV[: len(labels_T)].gather(1, labels_T[:, None])[:, 0]
-    shift_N1 = _finite(logits_NV.detach().amax(dim=1, keepdim=True))
+    shift_N1 = finite_shift(logits_NV.detach().amax(dim=1, keepdim=True))
     others_NV = logits_NV.index_fill(1, coord_ids_K, NEGATIVE_INFINITY) - shift_N1
     tempered_N = None
     if temperature != 1.0:
-        tempered_Q = _logsumexp(others_NV[tempered_from:] / temperature)
+        tempered_Q = guarded_logsumexp(others_NV[tempered_from:] / temperature)
         tempered_N = functional.pad(tempered_Q, (len(logits_NV) - len(tempered_Q), 0))
     return Split(
         coord_NK=coord_NK - shift_N1,
-        others_N=_logsumexp(others_NV),
+        others_N=guarded_logsumexp(others_NV),
         tempered_N=tempered_N,
         label_T=label_T - shift_N1[: len(labels_T), 0],
     )
@@ -112,8 +112,8 @@ def split_in_place(
     logits_NV.index_fill_(1, coord_ids_K, NEGATIVE_INFINITY)
     # The exponentials are taken against the others' own largest logit: against that of a row
     # that coordinates lead by 100 they would all vanish.
-    own_N1 = _finite(logits_NV.amax(dim=1, keepdim=True))
-    shift_N1 = _finite(torch.maximum(own_N1, coord_NK.amax(dim=1, keepdim=True)))
+    own_N1 = finite_shift(logits_NV.amax(dim=1, keepdim=True))
+    shift_N1 = finite_shift(torch.maximum(own_N1, coord_NK.amax(dim=1, keepdim=True)))
     lag_N = (own_N1 - shift_N1)[:, 0]
     logits_NV.sub_(own_N1)
     tempered_QV = tempered_sum_Q = tempered_N = None
@@ -144,11 +144,11 @@ def logits_gradient(
 
     d logsumexp(z / T) / dz = softmax(z / T) / T. Overwrites `buffers.exp_NV`.
     """
-    grad_NV = buffers.exp_NV.mul_(_share(gradient.others_N, buffers.sum_N)[:, None])
+    grad_NV = buffers.exp_NV.mul_(share_of(gradient.others_N, buffers.sum_N)[:, None])
     if buffers.tempered_QV is not None and buffers.tempered_sum_Q is not None:
         assert gradient.tempered_N is not None
         first = len(grad_NV) - len(buffers.tempered_QV)
-        share_Q = _share(gradient.tempered_N[first:] / temperature, buffers.tempered_sum_Q)
+        share_Q = share_of(gradient.tempered_N[first:] / temperature, buffers.tempered_sum_Q)
         grad_NV[first:].add_(buffers.tempered_QV.mul_(share_Q[:, None]))
     grad_NV.index_copy_(1, coord_ids_K, gradient.coord_NK)
     # Not scatter_add_, which is not deterministic on every device: a row has one label.
@@ -157,20 +157,20 @@ def logits_gradient(
     return grad_NV
 
 
-def _logsumexp(logits_NV: Tensor) -> Tensor:
+def guarded_logsumexp(logits_NV: Tensor) -> Tensor:
     """Logsumexp of each row, (N,); of nothing but -inf it is -inf, with the gradient 0, not NaN."""
-    largest_N1 = _finite(logits_NV.detach().amax(dim=1, keepdim=True))
+    largest_N1 = finite_shift(logits_NV.detach().amax(dim=1, keepdim=True))
     sum_N = (logits_NV - largest_N1).exp().sum(dim=1)
     log_N = torch.where(sum_N == 0, 1.0, sum_N).log()
     return (largest_N1[:, 0] + log_N).masked_fill(sum_N == 0, NEGATIVE_INFINITY)
 
 
-def _share(gradient_N: Tensor, sum_N: Tensor) -> Tensor:
+def share_of(gradient_N: Tensor, sum_N: Tensor) -> Tensor:
     """Gradient over sum; 0 where there is nothing to sum (a vocabulary of coordinates alone)."""
     return gradient_N / torch.where(sum_N == 0, 1.0, sum_N)
 
 
-def _finite(largest_N1: Tensor) -> Tensor:
+def finite_shift(largest_N1: Tensor) -> Tensor:
     """-inf, the largest of rows without any finite logit, as the least number: no inf - inf."""
     return largest_N1.clamp(min=torch.finfo(largest_N1.dtype).min)
 
@@ -178,8 +178,11 @@ def _finite(largest_N1: Tensor) -> Tensor:
 __all__ = [
     "Split",
     "SplitBuffers",
+    "finite_shift",
     "gate_of_split",
+    "guarded_logsumexp",
     "logits_gradient",
+    "share_of",
     "split_in_place",
     "split_logits",
     "text_ce_of_split",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from coordeval.engines.hf import HfEngine
+from coordeval.engines.runner import RolloutsStopped
+from coordeval.training.rollout_eval.live_engine import live_hf_engine
 from coordeval.training.rollout_eval.live_model import undisturbed
 from coordeval.training.rollout_eval.monitor_dumps import write_dump
 from coordeval.training.rollout_eval.progress import EvalProgress
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coordeval.engines.base import Engine
+    from coordeval.engines.hf import HfEngine
     from coordeval.engines.hf_loading import Reader
     from coordeval.engines.progress import Progress
     from coordeval.metrics.result import ScoreResult
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from coordeval.training.rollout_eval.ranks import Ranks
     from coordeval.training.rollout_eval.vllm_engine import VllmBeside
 
-_DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
-
-class EvaluationStopped(Exception):  # noqa: N818 - an outcome, not a fault
+class EvaluationStopped(RolloutsStopped):
     """Training is to stop, and does not wait for an evaluation; what is done of it is kept."""
 
 
@@ -67,20 +65,7 @@ class LiveEvaluator:
 
     def hf_engine(self, model: Any) -> HfEngine:
         """The engine around a model; raises what prompt and decode settings are refused with."""
-        first = next(model.parameters())
-        return HfEngine(
-            reader=self._reader,
-            load=lambda: model,
-            prompt=self._plan.prompt,
-            decode=self._plan.decode,
-            dialect=self._plan.dialect,
-            dtype=_DTYPES.get(first.dtype, str(first.dtype)),
-            pixels=self._plan.pixels,
-            batch_size=self._plan.batch_size,
-            device=str(first.device),
-            attention=str(getattr(model.config, "_attn_implementation", None) or "auto"),
-            notify=self._notify,
-        )
+        return live_hf_engine(model, self._plan, self._reader, notify=self._notify)
 
     def evaluate(self, model: Any, *, step: int, epoch: float | None) -> Evaluated | None:
         """Roll out and score, with the model left as it was; None where that failed.
@@ -93,7 +78,7 @@ class LiveEvaluator:
         else:
             evaluated, failure = self._ranks.broadcast(self._lead(model, step, epoch))
         if failure is not None:
-            self._notify(f"the rollout evaluation at step {step} failed: {failure}")
+            self._notify(f"the rollout evaluation at step {step} {failure}")
         return evaluated  # type: ignore[no-any-return]
 
     def _lead(
@@ -106,7 +91,9 @@ class LiveEvaluator:
         except Exception as error:  # noqa: BLE001 - the fence of an evaluation: training goes on
             if self._followed:  # the others wait for requests that will not come
                 self._ranks.broadcast(None)
-            return None, f"{type(error).__name__}: {error}"
+            if isinstance(error, EvaluationStopped):
+                return None, f"was stopped: {error}"
+            return None, f"failed: {type(error).__name__}: {error}"
 
     def _follow(self, model: Any) -> None:
         following = False

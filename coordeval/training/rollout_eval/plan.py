@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,11 @@ from coordeval.engines.selection import Selection, parse_selection
 from coordeval.errors import ConfigError
 from coordeval.jsonl import dump_line
 from coordeval.parsers.dialects import DEFAULT_DIALECT, dialect_named
+from coordeval.training.rollout_eval.decode_options import (
+    DECODE_OPTIONS,
+    ENGINE_OPTIONS,
+    checked_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,45 +35,10 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Category, Sample
 
-# Options of `coordeval rollout` that say how is decoded, as `decode` may hold them.
-DECODE_OPTIONS: dict[str, type] = {
-    "classes": str,
-    "constrain": str,
-    "geometry": str,
-    "guard_block": int,
-    "guard_cycle": int,
-    "guard_exact": int,
-    "guard_near": int,
-    "guard_near_iou": float,
-    "loop_guard": str,
-    "max_new_tokens": int,
-    "max_objects": int,
-    "max_points": int,
-    "ordered": bool,
-    "repetition_penalty": float,
-    "sample_temperature": float,
-    "samples": int,
-    "seed": int,
-    "separators": str,
-    "sorted_objects": bool,
-    "telemetry": bool,
-    "temperature": float,
-    "top_k": int,
-    "top_p": float,
-}
-# And where, for an engine that is not the training itself.
-ENGINE_OPTIONS: dict[str, type] = {
-    "attention": str,
-    "data_parallel": int,
-    "device": str,
-    "dtype": str,
-    "engine": str,
-    "engine_args": dict,
-    "gpu_memory_utilization": float,
-    "max_model_len": int,
-    "tensor_parallel": int,
-    "trust_remote_code": bool,
-}
+_LIVE = (
+    "the training itself decodes (engine hf), where and as it is; choose engine: process or vllm "
+    "to set this"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,30 +91,8 @@ class EvalData:
 
 def _checked(decode: Mapping[str, Any], *, live: bool) -> dict[str, Any]:
     known = DECODE_OPTIONS if live else DECODE_OPTIONS | ENGINE_OPTIONS
-    out: dict[str, Any] = {}
-    for name, value in decode.items():
-        if name not in known:
-            if name in ENGINE_OPTIONS:
-                raise ConfigError(
-                    f"rollout_eval.decode.{name}: the training itself decodes (engine hf), where "
-                    "and as it is; choose engine: process or vllm to set this"
-                )
-            near = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise ConfigError(f"rollout_eval.decode: unknown option {name}; {hint}")
-        if value is None:
-            continue
-        out[name] = _typed(name, value, known[name])
-    return out
-
-
-def _typed(name: str, value: Any, wanted: type) -> Any:
-    accepted = (int, float) if wanted is float else wanted
-    if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
-        raise ConfigError(f"rollout_eval.decode.{name}: {value!r} must be {wanted.__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"rollout_eval.decode.{name}: {value!r} must be finite")
-    return wanted(value)
+    refused = dict.fromkeys(ENGINE_OPTIONS, _LIVE) if live else {}
+    return checked_options(decode, known, where="rollout_eval.decode", refused=refused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,4 +187,4 @@ def _samples_sha256(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["DECODE_OPTIONS", "ENGINE_OPTIONS", "EvalData", "EvalPlan", "build_plan"]
+__all__ = ["EvalData", "EvalPlan", "build_plan"]

@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 
     from coordeval.engines.hf_loading import Reader
     from coordeval.engines.options import RolloutOptions
-    from coordeval.training.rollout_eval.plan import EvalPlan
+    from coordeval.training.rollout_eval.live_engine import Asking
 
 
 class VllmBeside:
     """Starts vLLM when it is first asked for, and keeps it until `close`.
 
-    vLLM starts from a checkpoint folder, `eval/.vllm`, written once and removed at the end.
+    vLLM starts from a checkpoint, written once into `start_folder` (None: `eval/.vllm` of `folder`)
+    and removed at the end.
     """
 
     def __init__(
         self,
         options: RolloutOptions,
-        plan: EvalPlan,
+        plan: Asking,
         reader: Reader,
         folder: Path,
         *,
+        start_folder: Path | None = None,
         notify: Callable[[str], None],
     ) -> None:
         self._options, self._plan, self._reader = options, plan, reader
-        self._start_folder = folder / "eval" / ".vllm"
+        self._start_folder = start_folder or folder / "eval" / ".vllm"
         self._notify = notify
         self._engine: Any = None
 
@@ -42,7 +44,7 @@ class VllmBeside:
         """The engine with the model's current weights."""
         if self._engine is None:
             self._engine = self._open(model)
-        self._engine.refresh_weights(current_weights(model))
+        self._engine.refresh_weights(lambda: current_weights(model))
         return self._engine
 
     def _open(self, model: Any) -> Any:

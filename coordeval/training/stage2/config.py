@@ -19,6 +19,7 @@ SlotDecode = Literal["expectation", "straight_through"]
 TargetStyle = Literal["prefix", "clean"]
 Insertion = Literal["append", "sorted"]
 RolloutEngine = Literal["hf", "vllm", "server"]
+ServerWeights = Literal["reload", "own"]
 
 CONTEXT_GRADIENTS: dict[str, tuple[str, ...]] = {
     "expected": ("soft", "stop"),
@@ -162,8 +163,13 @@ class RolloutConfig:
 
     `decode` holds options of `coordeval rollout` by their names (`max_new_tokens`, `temperature`,
     `constrain`, `loop_guard`, ...). `views` rollouts are made of each sample: the first as
-    `decode` says, the others sampled; each is an example of its own. `server` is the address of
-    an OpenAI-style server for `engine: server`.
+    `decode` says, the others sampled; each is an example of its own.
+    `server` is the address of an OpenAI-style server for `engine: server`. `server_weights`
+    `reload`: before every rollout step the weights are written to a folder of the run, which the
+    server must see under the same path and is told to read (vLLM with VLLM_SERVER_DEV_MODE=1);
+    `own`: it keeps those that it was started with.
+    Every `dump_every` rollout steps (0: never) `dump_samples` rollouts of the first process are
+    written to `monitor_dumps`, failures first.
     """
 
     engine: RolloutEngine = "hf"
@@ -171,10 +177,18 @@ class RolloutConfig:
     views: int = 1
     view_temperature: float = 0.7
     server: str | None = None
+    server_weights: ServerWeights = "reload"
     decode: dict[str, Any] = field(default_factory=dict)
+    dump_every: int = 0
+    dump_samples: int = 10
 
     def __post_init__(self) -> None:
         _choice("stage2.channel_b.rollout.engine", self.engine, ("hf", "vllm", "server"))
+        _choice("stage2.channel_b.rollout.server_weights", self.server_weights, ("reload", "own"))
+        if self.dump_every < 0 or self.dump_samples < 0:
+            raise ConfigError(
+                "stage2.channel_b.rollout: dump_every and dump_samples must not be negative"
+            )
         if self.batch_size < 1 or self.views < 1:
             raise ConfigError("stage2.channel_b.rollout: batch_size and views are at least 1")
         if not (math.isfinite(self.view_temperature) and self.view_temperature > 0):
@@ -324,6 +338,7 @@ __all__ = [
     "MatchingConfig",
     "RolloutConfig",
     "RolloutEngine",
+    "ServerWeights",
     "SlotDecode",
     "Stage2Config",
     "TargetStyle",

@@ -33,7 +33,9 @@ def load_for_training(checkpoint: Checkpoint, config: TrainConfig, *, bf16: bool
     if adapter is not None:
         check_adapter(adapter)
     dtype = torch.bfloat16 if bf16 and attaches else torch.float32
-    model = load_model(checkpoint, device=torch.device("cpu"), dtype=dtype)
+    model = load_model(
+        checkpoint, device=torch.device("cpu"), dtype=dtype, attention=config.attention
+    )
     if adapter is not None and not attaches:
         model = _merged(model, adapter)
     return model.train()

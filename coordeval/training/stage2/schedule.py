@@ -1,0 +1,63 @@
+"""Which optimizer steps belong to channel B: a function of the step's number alone.
+
+So the answer is the same on every process, in every order of asking, and after a resume. Shares
+are taken as the decimal fractions that they were written as: 0.1 is a tenth, not the binary number
+next to it, for which floor((s + 1) r) would come out wrong at some steps.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import floor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coordeval.training.stage2.config import CurriculumConfig, Stage2Config
+
+
+def is_b_step(step: int, b_ratio: float, curriculum: CurriculumConfig | None = None) -> bool:
+    """True where optimizer step `step` (from 0) is channel B's.
+
+    Without a curriculum: floor((s + 1) r) > floor(s r), so that B steps are spread evenly, A comes
+    first, and any first n steps hold floor(n r) of B. With one: see `count_b_steps`. Raises
+    ValueError for a negative step or a share outside 0 .. 1.
+    """
+    return count_b_steps(step + 1, b_ratio, curriculum) > count_b_steps(step, b_ratio, curriculum)
+
+
+def count_b_steps(
+    num_steps: int, b_ratio: float, curriculum: CurriculumConfig | None = None
+) -> int:
+    """How many of the first `num_steps` steps are channel B's: the share's integral, rounded down.
+
+    The share is `b_ratio`; with a curriculum it goes in a line from `start` to `b_ratio` over the
+    first `steps` steps and stays there. It never exceeds 1, so that the integral grows by at most 1
+    a step, and B steps stand wherever it passes a whole number.
+    """
+    if num_steps < 0:
+        raise ValueError(f"steps are counted from 0, not {num_steps}")
+    share = as_written(b_ratio)
+    if curriculum is None or not curriculum.steps:
+        return floor(num_steps * share)
+    start, length = as_written(curriculum.start), curriculum.steps
+    inside = min(num_steps, length)
+    total = start * inside + (share - start) * inside**2 / (2 * length)
+    return floor(total + share * (num_steps - inside))
+
+
+def as_written(share: float) -> Fraction:
+    """The shortest decimal that stands for a number, exactly; ValueError outside 0 .. 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share of steps is from 0 to 1, not {share}")
+    return Fraction(repr(float(share)))
+
+
+def channels_used(config: Stage2Config) -> tuple[bool, bool]:
+    """Whether channel A and channel B have any step in a training that is long enough."""
+    shares = [config.b_ratio]
+    if config.curriculum.steps:
+        shares.append(config.curriculum.start)
+    return min(shares) < 1, max(shares) > 0
+
+
+__all__ = ["as_written", "channels_used", "count_b_steps", "is_b_step"]

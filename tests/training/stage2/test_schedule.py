@@ -1,0 +1,115 @@
+"""Which steps are channel B's: exact for decimal shares, by the step's number alone."""
+
+from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordeval.training.stage2.config import CurriculumConfig, Stage2Config
+from coordeval.training.stage2.schedule import channels_used, count_b_steps, is_b_step
+
+THOUSANDTHS = st.integers(0, 1000).map(lambda n: n / 1000)
+CURRICULA = st.builds(CurriculumConfig, start=THOUSANDTHS, steps=st.integers(0, 300))
+
+
+def _floor(share, steps):
+    """floor(steps * share) by decimal arithmetic on the share's own text."""
+    return int((Decimal(str(share)) * steps).to_integral_value(ROUND_FLOOR))
+
+
+@given(THOUSANDTHS, st.integers(0, 100_000))
+def test_b_steps_follow_the_formula(share, step):
+    """Step s is B where floor((s + 1) r) > floor(s r), in exact decimal arithmetic."""
+    assert is_b_step(step, share) == (_floor(share, step + 1) > _floor(share, step))
+
+
+@given(st.floats(0, 1), st.integers(0, 3000))
+def test_the_first_n_steps_hold_floor_n_r(share, steps):
+    """Counting the B steps one by one gives floor(n r), for any share."""
+    found = sum(is_b_step(step, share) for step in range(min(steps, 300)))
+    assert found == int(Fraction(repr(share)) * min(steps, 300))
+    assert count_b_steps(steps, share) == int(Fraction(repr(share)) * steps)
+
+
+@pytest.mark.parametrize(
+    ("share", "steps"),
+    [
+        (0.1, [9, 19, 29, 39, 49, 59, 69, 79, 89, 99]),
+        (0.05, [19, 39, 59, 79, 99]),
+        (0.3, [3, 6, 9, 13, 16, 19, 23, 26, 29]),
+        (0.7, [1, 2, 4, 5, 7, 8, 9, 11]),
+        (0.5, [1, 3, 5, 7]),
+        (0.0, []),
+        (1.0, [0, 1, 2, 3]),
+        (1, [0, 1, 2, 3]),
+    ],
+)
+def test_written_shares_give_the_steps_that_they_say(share, steps):
+    """0.1 is every tenth step, also where the binary number beside it would miss one."""
+    end = steps[-1] + 1 if steps else 50
+    assert [step for step in range(end) if is_b_step(step, share)] == steps
+
+
+def test_binary_arithmetic_would_miss_steps():
+    """The trap is real: with floats, tenths and hundredths go wrong within a short training."""
+    wrong = [
+        (share, step)
+        for share in (0.1, 0.05, 0.3, 0.29, 0.57)
+        for step in range(2000)
+        if (int((step + 1) * share) > int(step * share)) != is_b_step(step, share)
+    ]
+    assert wrong
+
+
+@given(THOUSANDTHS, CURRICULA)
+def test_a_curriculum_counts_the_integral_of_its_share(share, curriculum):
+    """The first n steps hold the area under the line from start to b_ratio, rounded down."""
+    start, end = Fraction(str(curriculum.start)), Fraction(str(share))
+    total, found = Fraction(0), 0
+    for step in range(curriculum.steps + 40):
+        assert count_b_steps(step, share, curriculum) == found == int(total)
+        if step < curriculum.steps:
+            # The mean of a line over one step is its value in the middle.
+            middle = Fraction(2 * step + 1, 2 * curriculum.steps)
+            total += start + (end - start) * middle
+        else:
+            total += end
+        found += is_b_step(step, share, curriculum)
+
+
+@given(THOUSANDTHS, CURRICULA, st.integers(0, 400))
+def test_after_the_curriculum_the_share_is_constant(share, curriculum, steps):
+    """From its end on any n steps hold n r of B, rounded down or up."""
+    first = count_b_steps(curriculum.steps, share, curriculum)
+    later = count_b_steps(curriculum.steps + steps, share, curriculum)
+    exact = Fraction(str(share)) * steps
+    assert abs(later - first - exact) < 1
+
+
+def test_a_curriculum_from_a_to_b_spreads_its_steps():
+    """From 0 to 1 over ten steps: five B steps, ever closer together, then B alone."""
+    curriculum = CurriculumConfig(start=0.0, steps=10)
+    steps = [step for step in range(14) if is_b_step(step, 1.0, curriculum)]
+    assert steps == [4, 6, 7, 8, 9, 10, 11, 12, 13]  # n**2 / 20 passes 1, 2, 3, 4 and 5
+    assert count_b_steps(10, 1.0, curriculum) == 5
+
+
+def test_channels_that_have_no_step_are_known():
+    """A share of 0 never asks for B, one of 1 never for A, unless the curriculum does."""
+
+    def used(share, **curriculum):
+        return channels_used(Stage2Config(b_ratio=share, curriculum=CurriculumConfig(**curriculum)))
+
+    assert used(0.0) == used(0.0, start=0.5) == (True, False)
+    assert used(1.0) == (False, True)
+    assert used(0.3) == used(1.0, start=0.2, steps=5) == used(0.0, start=1.0, steps=9)
+    assert used(0.3) == (True, True)
+
+
+@pytest.mark.parametrize(("step", "share"), [(-1, 0.5), (0, 1.5), (3, -0.1)])
+def test_what_is_no_step_or_share_is_refused(step, share):
+    """Negative steps and shares outside 0 .. 1 are faults of the caller."""
+    with pytest.raises(ValueError, match="from 0"):
+        is_b_step(step, share)

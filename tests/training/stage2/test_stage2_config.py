@@ -1,0 +1,122 @@
+"""Configurations of both stages: each holds its own parts, and refuses the other's."""
+
+import hashlib
+from dataclasses import asdict
+
+import pytest
+import yaml
+
+from coordeval.engines import hf_loading
+from coordeval.errors import ConfigError
+from coordeval.jsonl import dump_line
+from coordeval.training.config import ATTENTION, ObjectiveConfig, TrainConfig
+from coordeval.training.config_file import build_config, config_hash, config_yaml, load_config
+from coordeval.training.stage2.config import Stage2Config
+from coordeval.training.stage2.plain_objective import plain_objective
+
+SMALLEST = {"model": "m", "output_dir": "out", "data": {"train": "train.jsonl"}}
+
+
+def _built(**rest):
+    return build_config(SMALLEST | rest, where="here")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stage2": {"b_ratio": 0.1}}, r"^here: stage2: is read by stage 2 alone.*stage: 2"),
+        ({"stage2": {}}, "stage2: is read by stage 2 alone"),
+        ({"stage": 2, "objective": {"preset": "soft"}}, "objective: is stage 1's.*channel_a"),
+        ({"stage": 2, "objective": None}, "objective: is stage 1's"),
+        ({"stage": 2, "stage2": {"b_ration": 0.1}}, "did you mean stage2.b_ratio"),
+        ({"stage": 2, "stage2": {"b_ratio": 1.5}}, "b_ratio is a share"),
+        ({"stage": 2, "stage2": {"channel_a": {"iteration": 3}}}, "channel_a.iterations"),
+        ({"stage": 3}, "there are 1 and 2"),
+        ({"attention": "sdap"}, "attention: 'sdap' is not one of auto"),
+    ],
+)
+def test_what_a_stage_does_not_read_is_refused(given, message):
+    """A section of the other stage says where its settings belong."""
+    with pytest.raises(ConfigError, match=message):
+        _built(**given)
+
+
+def test_changes_of_the_other_stage_are_refused(tmp_path):
+    """`--set stage2.b_ratio=...` on a stage-1 file is no silent nothing."""
+    path = tmp_path / "one.yaml"
+    path.write_text(yaml.safe_dump(SMALLEST))
+    with pytest.raises(ConfigError, match="stage2: is read by stage 2 alone"):
+        load_config(path, ["stage2.b_ratio=0.5"])
+    assert load_config(path, ["stage=2", "stage2.b_ratio=0.5"]).stage2.b_ratio == 0.5
+    with pytest.raises(ConfigError, match="objective: is stage 1's"):
+        load_config(path, ["stage=2", "objective.w1=2"])
+
+
+def test_values_in_memory_are_held_to_the_same():
+    """A TrainConfig made in Python cannot hold settings that its stage would not read."""
+    made = asdict(_built())
+    whole = {k: getattr(_built(), k) for k in made}
+    with pytest.raises(ConfigError, match="stage2"):
+        TrainConfig(**whole | {"stage2": Stage2Config(b_ratio=0.5)})
+    with pytest.raises(ConfigError, match="objective"):
+        TrainConfig(**whole | {"stage": 2, "objective": ObjectiveConfig(w1=2.0)})
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "other"), [(1, "objective", "stage2"), (2, "stage2", "objective")]
+)
+def test_a_printed_configuration_holds_its_stage_and_reads_back(stage, own, other):
+    """Printing leaves the other stage's section out; what is printed is read, and equal."""
+    config = _built(stage=stage)
+    printed = yaml.safe_load(config_yaml(config))
+    assert own in printed and other not in printed
+    assert build_config(printed, where="again") == config
+    assert config_hash(build_config(printed, where="again")) == config_hash(config)
+
+
+def test_the_hash_of_stage_1_knows_nothing_of_stage_2():
+    """It is over the keys that stage 1 always had; what came later counts only where it is set."""
+    config = _built()
+    raw = asdict(config)
+    for key in ("output_dir", "stage2", "attention"):
+        raw.pop(key)
+    for key in ("sigma_end", "sigma_steps"):
+        raw["objective"].pop(key)
+    assert config_hash(config) == hashlib.sha256(dump_line(raw)).hexdigest()
+    others = [
+        _built(attention="eager"),
+        _built(objective={"sigma_end": 1.0, "sigma_steps": 5}),
+        _built(stage=2),
+        _built(stage=2, stage2={"b_ratio": 0.06}),
+        _built(stage=2, stage2={"channel_b": {"rollout": {"decode": {"max_new_tokens": 9}}}}),
+    ]
+    assert len({config_hash(other) for other in (config, *others)}) == 6
+
+
+def test_attention_names_are_those_of_the_loader():
+    """Whatever a configuration may ask for, loading knows."""
+    assert set(ATTENTION) == set(hf_loading.ATTENTION)
+
+
+def test_the_evaluated_objective_has_the_weights_that_train_on_the_truth():
+    """Channel A's; channel B's where A has no step; the gate's own weight in both."""
+    ratio = {"b_ratio": 0.5, "coord_gate_weight": 3.0, "sigma": 4.0}
+    given = ratio | {
+        "channel_a": {"text_ce": 2.0, "weights": {"w1": 0.7}, "anchor": {"w1": 9.0}},
+        "channel_b": {"text_ce": 5.0, "weights": {"w1": 0.6, "giou": 0.1}},
+    }
+    both = plain_objective(_built(stage=2, stage2=given).stage2)
+    alone = plain_objective(_built(stage=2, stage2=given | {"b_ratio": 1.0}).stage2)
+    assert both.weights() == {
+        "text_ce": 2.0,
+        "hard_ce": 0.0,
+        "soft_ce": 0.1,
+        "w1": 0.7,
+        "gate": 3.0,
+        "text_gate": 0.0,
+        "smooth_l1": 2.0,
+        "ciou": 0.2,
+        "giou": 0.0,
+    }
+    assert both.sigma == 4.0 and not both.joint_ce
+    assert (alone.text_ce, alone.weights()["w1"], alone.weights()["giou"]) == (5.0, 0.6, 0.1)
