@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from target_setup import (
@@ -13,7 +14,6 @@ from target_setup import (
     END_ID,
     TABLE,
     box,
-    bytes_of,
     context,
     ids_of,
     rollout,
@@ -30,8 +30,8 @@ from coordeval.parsers import parse
 from coordeval.parsers.dialects import dialect_named
 from coordeval.records import Sample
 from coordeval.runs import iter_rollouts
-from coordeval.training.data.collator import EncodedExample
 from coordeval.training.data.labels import COORDINATE, END, IGNORE, IGNORE_LABEL
+from coordeval.training.data.positions import shifted
 from coordeval.training.stage2.config import ChannelBConfig, MatchingConfig, TokenWeights
 from coordeval.training.stage2.targets import TargetContext, TargetCounts, build_target
 
@@ -271,6 +271,15 @@ def test_crowds_and_degenerate_objects_are_neither_matched_nor_missed(style, ins
     assert (cat in text_of(target, own)) == (style == "prefix")
 
 
+def test_of_a_failed_rollout_nothing_but_the_failure_is_counted():
+    """What an engine left behind is no word of the model's: not read, cut, dropped or found."""
+    left = '{"objects": [{"desc": "cat", "bbox_3d": []}, {"desc": "ca'
+    for finish, error in (("error", None), ("length", "out of memory")):
+        one = rollout(left, [10**6], finish=finish, error=error)
+        counts = build_target(one, sample(box("cat", 1, 2, 30, 40)), context()).counts
+        assert counts == TargetCounts(rollouts=1, failed=1, annotated=1, missed=1)
+
+
 def test_no_truth_and_nothing_written_is_an_empty_list():
     """An empty image: the empty list is right, and taught."""
     for style, insertion in STYLES:
@@ -332,7 +341,25 @@ def test_counts_add_field_by_field():
     assert json.loads(json.dumps(one.by_name()))["matched"] == 2
 
 
-def test_targets_have_the_fields_of_an_example():
-    """Arrays convert to the tensors of an encoded example as they are."""
-    assert {"token_weights", "unlikely"} <= set(EncodedExample._fields)
-    assert all(TABLE.text_bytes(i) == piece for i, piece in enumerate(bytes_of(range(300))))
+def test_targets_are_shifted_as_any_answer_is():
+    """Behind a prompt every label, box and unlikely token has the state that predicts it."""
+    run = FIXTURES / "runs" / "ckpt-loops" / "rollouts.jsonl"
+    for one in list(iter_rollouts(run, FRAME))[:16]:
+        target = build_target(one, sample_of(one), context())
+        prompt = 3
+        silent = torch.full((prompt,), IGNORE_LABEL)
+        unlikely = torch.from_numpy(target.unlikely_U2) + torch.tensor([prompt, 0])
+        batch = {
+            "labels": torch.cat([silent, torch.from_numpy(target.labels_T)])[None],
+            "token_kinds": torch.cat([silent * 0, torch.from_numpy(target.kinds_T)])[None],
+            "token_weights": torch.cat([silent * 0.0, torch.from_numpy(target.weights_T)])[None],
+            "box_slots": torch.from_numpy(target.boxes_M4) + prompt,
+            "unlikely": unlikely,
+        }
+        found = shifted(batch)
+        assert (found.states_N >= prompt - 1).all()
+        bins = TABLE.coords.bins_of(found.labels_N[found.boxes_M4].numpy().ravel())
+        assert (bins >= 0).all()
+        rows, tokens = found.unlikely_U2.unbind(1)
+        assert (found.states_N[rows] == unlikely[:, 0] - 1).all()
+        assert (found.labels_N[rows] != tokens).all()
