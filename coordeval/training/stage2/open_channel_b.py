@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coordeval.engines.base import DecodeSettings
+    from coordeval.records import Sample
     from coordeval.training.assembly import Parts
+    from coordeval.training.data.dataset import TrainDataset
     from coordeval.training.rollout_eval.ranks import Ranks
     from coordeval.training.stage2.config import Stage2Config
 
@@ -72,7 +74,7 @@ def open_channel_b(parts: Parts, trainer: Any, notify: Callable[[str], None]) ->
         coord_ids_K=coord_ids_K,
         rollouts=rollouts,
         targets=TargetMaker(context, order_seed=lambda: (train.seed << 32) + train.epoch),
-        samples={sample.id: sample for sample in train.samples},
+        samples=as_annotated(train),
         collator=train.collator(),
         image_token_id=parts.reader.image_token_id,
         packed=config.data.packing,
@@ -83,6 +85,15 @@ def open_channel_b(parts: Parts, trainer: Any, notify: Callable[[str], None]) ->
         dumps=_dumps(parts, reading, rollouts.decode, ranks, notify),
         notify=notify,
     )
+
+
+def as_annotated(train: TrainDataset) -> dict[str, Sample]:
+    """The samples that are trained on by id, with all that is annotated.
+
+    Crowd regions are not taught, but what is found on one is no false positive.
+    """
+    trained = {sample.id for sample in train.samples}
+    return {sample.id: sample for sample in train.dataset if sample.id in trained}
 
 
 def _is_cut_up(parts: Parts, trainer: Any) -> bool:
@@ -129,4 +140,4 @@ def _b_steps_before(config: Stage2Config, step: int) -> int:
     return count_b_steps(step, config.b_ratio, config.curriculum)
 
 
-__all__ = ["open_channel_b"]
+__all__ = ["as_annotated", "open_channel_b"]

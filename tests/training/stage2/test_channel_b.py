@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from rollout_setup import FIXTURES, channel_of, parts_of, silent, window
+from rollout_setup import FIXTURES, SCENES, channel_of, parts_of, silent, window
 from stage1_setup import tiny_base
 
 from coordeval.engines.base import Request, error_rollout, new_rollout
@@ -677,3 +678,41 @@ def test_order_follows_the_epoch(base, tmp_path):
         assert labels == [row[row != -100].tolist() for row in before[0]["labels"]]
         orders.add(str(labels))
     assert len(orders) == 3
+
+
+def test_what_is_found_on_a_crowd_region_is_no_false_positive(tmp_path):
+    """Crowd regions are not taught, but channel B knows of them when it judges rollouts."""
+    line = json.loads(SCENES.read_text().splitlines()[0])
+    names = sorted({one["desc"] for one in line["objects"]})
+    counts = {}
+    for name, crowd in (("absent", False), ("crowd", True)):
+        annotations = [
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": 1 + names.index(one["desc"]),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "iscrowd": int(number == 0),
+            }
+            for number, one in enumerate(line["objects"])
+            for x1, y1, x2, y2 in [one["bbox_2d"]]
+            if number or crowd
+        ]
+        whole = {
+            "images": [{"id": 1, "file_name": line["image"], "width": 64, "height": 64}],
+            "annotations": annotations,
+            "categories": [{"id": 1 + at, "name": one} for at, one in enumerate(names)],
+        }
+        data = tmp_path / f"{name}.json"
+        data.write_text(json.dumps(whole))
+        parts = parts_of(
+            FIXTURES / "shapes-final",
+            tmp_path / name,
+            data={"train": str(data), "image_root": str(SCENES.parent)},
+        )
+        channel = channel_of(parts)
+        channel.prepare(window(parts, [0]), 0)
+        told = channel.telemetry()
+        counts[name] = [told[f"rollout/target/{key}"] for key in ("false_positives", "on_crowd")]
+        assert told["rollout/target/matched"] + told["rollout/target/missed"] == 3
+    assert counts == {"absent": [1, 0], "crowd": [0, 1]}
