@@ -81,14 +81,18 @@ def scenes(path, samples):
     return {"train": str(path), "image_root": str(SCENES.parent), "limit": None}
 
 
-def spread(script, *arguments, processes=2, timeout=240):
-    """Run a Python file under torch.distributed.run with two CPU processes."""
+def spread(script, *arguments, processes=2, timeout=240, says_cpu=True):
+    """Run a Python file under torch.distributed.run with two CPU processes.
+
+    `says_cpu` False: as a launcher that says nothing of the CPU.
+    """
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
-        "ACCELERATE_USE_CPU": "true",
     }
+    if says_cpu:
+        environment["ACCELERATE_USE_CPU"] = "true"
     return subprocess.run(
         [
             sys.executable,

@@ -207,6 +207,39 @@ def test_an_evaluation_that_an_interruption_left_out_is_made_up(strategy, base, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+def test_a_training_that_is_over_takes_no_further_step(strategy, base, tmp_path):
+    """`max_steps` inside an epoch: started again, nothing is trained, logged or saved."""
+
+    def settings(out):
+        return config(
+            base,
+            out,
+            data={"eval": str(SCENES), "eval_limit": 3, "limit": 7},
+            trainer={"max_steps": 6, "eval_strategy": strategy, "save_steps": 3}
+            | {"save_strategy": "steps", "eval_steps": 3},
+        )
+
+    def state(out):
+        names = sorted(path.name for path in out.glob("checkpoint-*"))
+        return names, (out / "train_log.jsonl").read_bytes()
+
+    out = tmp_path / "run"
+    assert train_stage1(settings(out)).step == 6
+    before = state(out)
+    again = train_stage1(settings(out))
+    assert (again.step, again.max_steps) == (6, 6)
+    assert again.checkpoint == out / "checkpoint-6"
+    assert state(out) == before
+    cut = tmp_path / "cut"
+    train_stage1(settings(cut), callbacks=[SignalAt(6)], handle_signals=True)
+    assert train_stage1(settings(cut)).step == 6
+    assert _logged(cut) == _logged(out)
+    steps = [[row["step"] for row in rows(at, evaluations=True)] for at in (cut, out)]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.slow
 def test_going_back_to_an_earlier_checkpoint_keeps_the_later_ones_aside(base, tmp_path):
     """--resume PATH takes the same steps again; whole checkpoints beyond it are moved, not lost."""
     out = tmp_path / "run"

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from coordeval.errors import ConfigError, DataError
 from coordeval.training.config_file import config_yaml
-from coordeval.training.loop.arguments import OWN, training_arguments
+from coordeval.training.loop.arguments import OWN, check_processes, training_arguments
 from coordeval.training.loop.checkpoints import why_incomplete
 from coordeval.training.loop.nonfinite import TrainingDiverged
 from coordeval.training.stage1 import check_stage1, train_stage1
@@ -122,6 +122,29 @@ def test_yaml_numbers_in_text_are_read(tmp_path):
     assert args.learning_rate == 1e-4
     assert args.eval_strategy == "epoch"
     assert settings.trainer["learning_rate"] == "1e-4"  # the configuration itself is not changed
+
+
+def test_processes_that_would_train_alone_are_refused(monkeypatch):
+    """Two processes of a launcher that do not know of each other: a fault, with the remedy."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_processes(1)  # not started by a launcher
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    check_processes(2)
+    with pytest.raises(ConfigError, match=r"trainer\.use_cpu: true"):
+        check_processes(1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="trains on the accelerator")
+def test_a_launcher_needs_no_word_about_the_cpu(base, tmp_path):
+    """Without an accelerator, two processes share a training that says nothing of devices."""
+    settings = config(base, tmp_path / "run", trainer={"max_steps": 1})
+    del settings.trainer["use_cpu"]
+    path = tmp_path / "run.yaml"
+    path.write_text(config_yaml(settings))
+    done = spread(WORKER, path, says_cpu=False)
+    assert done.returncode == 0, done.stderr
+    assert rows(tmp_path / "run")[0]["samples"] == 4
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
+import os
 from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import ConfigError
@@ -54,7 +55,8 @@ def training_arguments(config: TrainConfig) -> Any:
     """Build TrainingArguments; ConfigError for what is unknown, refused, or contradictory.
 
     Where `data.eval` is given and no `eval_strategy`, evaluation is at the end of every epoch;
-    TensorBoard gets the log where it is installed and `report_to` is not set.
+    TensorBoard gets the log where it is installed and `report_to` is not set. Without an
+    accelerator `use_cpu` is set, or the processes of a launcher would not find each other.
     """
     from transformers import TrainingArguments
 
@@ -64,9 +66,21 @@ def training_arguments(config: TrainConfig) -> Any:
     _check_values(given, has_eval=config.data.eval is not None)
     values = {**_defaults(given, config), **given, **_fixed(config)}
     try:
-        return TrainingArguments(**values)
+        args = TrainingArguments(**values)
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise ConfigError(f"trainer: {' '.join(str(error).split())[:400]}") from None
+    check_processes(args.world_size)
+    return args
+
+
+def check_processes(world_size: int) -> None:
+    """ConfigError where a launcher started several processes and each would train alone."""
+    launched = os.environ.get("WORLD_SIZE", "1")
+    if "LOCAL_RANK" in os.environ and launched != "1" and world_size == 1:
+        raise ConfigError(
+            f"trainer: {launched} processes were launched, but each would train alone; set "
+            "trainer.use_cpu: true to train on the CPU, or give every process a device"
+        )
 
 
 def check_names(given: dict[str, Any]) -> None:
@@ -122,7 +136,11 @@ def _number(name: str, text: str) -> float:
 
 
 def _defaults(given: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    import torch
+
     out: dict[str, Any] = {"ddp_find_unused_parameters": False}
+    if not torch.accelerator.is_available():
+        out["use_cpu"] = True
     if config.data.eval is not None:
         out["eval_strategy"] = "epoch"
     if "report_to" not in given:
@@ -144,4 +162,4 @@ def _fixed(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-__all__ = ["OWN", "check_names", "training_arguments"]
+__all__ = ["OWN", "check_names", "check_processes", "training_arguments"]

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 
 class StopRequest:
-    """`wanted` by this process since a signal came, `agreed` by all at the last window."""
+    """`wanted` by this process since a signal came, `agreed` by all at the last window.
+
+    `over_at` is the last step, where a training that had come to it was started again.
+    """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self.agreed = False
         self.saved_at: int | None = None
+        self.over_at: int | None = None
 
     @property
     def wanted(self) -> bool:
@@ -77,7 +81,7 @@ class StopCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Leave out what is due at the end of an epoch: this is not one."""
         del args, kwargs
-        if self._request.saved_at == state.global_step:
+        if state.global_step in (self._request.saved_at, self._request.over_at):
             control.should_evaluate = control.should_save = False
         return control
 
@@ -112,7 +116,9 @@ def evaluation_due(args: Any, state: Any) -> bool:
     )
     if strategy == "steps":
         return bool(step % state.eval_steps == 0 or step == state.max_steps)
-    return strategy == "epoch" and abs(state.epoch - round(state.epoch)) < 1e-9
+    # The library's last epoch ends with the last step, wherever in the data that is.
+    ends = abs(state.epoch - round(state.epoch)) < 1e-9 or step == state.max_steps
+    return strategy == "epoch" and ends
 
 
 @contextmanager
