@@ -198,6 +198,81 @@ def test_cells_outside_a_view_are_left_out(recipe):
     assert found[2] == pytest.approx(90 / 320 * 191)
 
 
+def _squares(pasted):
+    """Cells of two names that are black squares."""
+    from PIL import Image
+
+    def cell(desc, size):
+        return pasted.Cell(desc, Image.new("RGB", size, "black"), (230, 230, 230))
+
+    return {"Platelets": [cell("Platelets", (40, 36))], "RBC": [cell("RBC", (100, 110))]}
+
+
+@pytest.mark.parametrize("plan", ["FEW", "CROWD"])
+def test_pasted_cells_lie_where_their_boxes_say(recipe, plan):
+    """Every dark pixel is in a box, every box is dark in its middle, and the plan's limits hold."""
+    import random
+
+    import numpy as np
+
+    pasted = recipe("bccd_pasted")
+    plan = getattr(pasted, plan)
+    for seed in range(20):
+        image, boxes = pasted.scene(random.Random(seed), _squares(pasted), plan)
+        assert image.size == plan.size
+        assert 1 <= len(boxes) <= plan.most
+        dark = np.asarray(image.convert("L")) < 115
+        inside = np.zeros_like(dark)
+        for (x1, y1, x2, y2), _ in boxes:
+            assert 0 <= x1 <= x2 <= plan.size[0] - 1
+            assert 0 <= y1 <= y2 <= plan.size[1] - 1
+            inside[int(y1) : int(y2) + 1, int(x1) : int(x2) + 1] = True
+            if plan.outside == 0:
+                assert dark[int(y1 + y2) // 2, int(x1 + x2) // 2]
+        assert not (dark & ~inside).any()
+        if plan.overlap == 0:
+            assert inside.sum() == sum((b[2] - b[0] + 1) * (b[3] - b[1] + 1) for b, _ in boxes)
+
+
+def test_scenes_are_the_same_again(recipe):
+    """The same seed gives the same scene, another one another."""
+    import random
+
+    pasted = recipe("bccd_pasted")
+    found = [pasted.scene(random.Random(seed), _squares(pasted), pasted.FEW) for seed in (1, 1, 2)]
+    assert found[0][1] == found[1][1] != found[2][1]
+    assert found[0][0].tobytes() == found[1][0].tobytes()
+
+
+def test_phases_of_the_cells_follow_each_other(recipe, tmp_path):
+    """Every phase has a valid configuration and its own folder; only the last ends at low rates."""
+    bccd = recipe("bccd")
+    configs = [
+        load_config(bccd.CONFIG, bccd.phase_changes(phase, tmp_path, tmp_path, tmp_path / "m"))
+        for phase in bccd.PHASES
+    ]
+    assert len({c.output_dir for c in configs}) == len(configs)
+    assert [c.trainer["max_steps"] for c in configs] == [p.steps for p in bccd.PHASES]
+    assert {Path(c.data.prompt) for c in configs} == {bccd.PROMPT}
+    assert {c.data.pixels for c in configs} == {bccd.PIXELS}
+    assert configs[-1].trainer["lr_scheduler_kwargs"]["min_lr_rate"] == 0.02
+    for config in configs:
+        assert "test" not in Path(config.data.train).name
+        assert Path(config.rollout_eval.data or config.data.eval).name.count("val") == 1
+
+
+def test_only_whole_phases_are_finished(recipe, tmp_path):
+    """A phase that was stopped is gone on with; one that took all its steps is not."""
+    bccd = recipe("bccd")
+    assert bccd.finished(tmp_path) is None
+    for step in (2, 4):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        state = {"global_step": step, "max_steps": 4}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        assert bccd.finished(tmp_path) == (None if step == 2 else folder)
+
+
 @pytest.mark.slow
 def test_demo_trains_evaluates_and_shows_the_curve(tmp_path):
     """A few steps from nothing: the log, a run per evaluation, and the curve in both forms."""

@@ -14,6 +14,7 @@ from coordeval.engines.hf_loading import load_model, load_reader
 from coordeval.errors import ConfigError
 from coordeval.training.config import ObjectiveConfig, TuneConfig
 from coordeval.training.stage1 import train_stage1
+from coordeval.training.tuning.adapters import load_for_training
 from coordeval.training.tuning.coord_only import CoordRows
 from coordeval.training.tuning.joint_optimizer import JointOptimizer, build_optimizer
 from coordeval.training.tuning.param_groups import is_decayed, parameter_groups, part_of
@@ -41,6 +42,21 @@ def _start(base):
         resolve_checkpoint(str(base)), device=torch.device("cpu"), dtype=torch.float32
     )
     return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_is_what_the_training_asks_for(tied, tmp_path, attention):
+    """`attention` names the implementation of the model that is trained, language and vision."""
+    settings = config(tied, tmp_path / "run", attention=attention)
+    model = load_for_training(resolve_checkpoint(str(tied)), settings, bf16=False)
+    parts = (model.config, model.config.text_config, model.config.vision_config)
+    assert [part._attn_implementation for part in parts] == [attention] * 3
+
+
+def test_unknown_attention_is_refused(tied, tmp_path):
+    """A name that is none is a fault of the configuration."""
+    with pytest.raises(ConfigError, match="attention: 'fast' is not one of auto, eager"):
+        config(tied, tmp_path / "run", attention="fast")
 
 
 @pytest.mark.slow

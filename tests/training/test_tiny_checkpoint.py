@@ -17,7 +17,7 @@ from coordeval.training.tiny.model import (
     save_checkpoint,
     write_random_checkpoint,
 )
-from coordeval.training.tiny.processor import TinyVision, prompt_ids
+from coordeval.training.tiny.processor import TinyVision, image_processor, prompt_ids
 
 PROMPT = default_prompt(dialect=dialect_named("coordjson"))
 
@@ -91,6 +91,19 @@ def test_folder_is_small_and_complete(checkpoint):
     image = json.loads((checkpoint / "preprocessor_config.json").read_text())
     assert image["image_processor_type"] == "Qwen2VLImageProcessor"
     assert image["processor_class"] == "Qwen3VLProcessor"
+
+
+def test_channels_are_scaled_as_the_vision_says(tmp_path, tokenizer):
+    """Mean and spread of a checkpoint's photos go into its files and come back as (v - m) / s."""
+    vision = TinyVision(mean=(0.7, 0.6, 0.5), std=(0.1, 0.2, 0.5))
+    config = TinyConfig(vision=vision)
+    save_checkpoint(build_model(config, tokenizer, seed=0), tokenizer, vision, tmp_path / "c")
+    written = json.loads((tmp_path / "c" / "preprocessor_config.json").read_text())
+    assert (written["image_mean"], written["image_std"]) == ([0.7, 0.6, 0.5], [0.1, 0.2, 0.5])
+    image = Image.new("RGB", (64, 64), (204, 204, 204))  # 0.8
+    patches = image_processor(vision)(images=[image], return_tensors="pt")["pixel_values"]
+    found = patches.reshape(-1, 3, 2 * 8 * 8).mean(dim=(0, 2))
+    torch.testing.assert_close(found, torch.tensor([1.0, 1.0, 0.6]), atol=1e-4, rtol=0)
 
 
 def test_generation_ends_at_the_turn(checkpoint, tokenizer):

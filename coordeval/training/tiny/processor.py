@@ -55,12 +55,15 @@ class TinyVision:
 
     Images are resized to between `min_pixels` and `max_pixels`: at the defaults a 64 x 64 image
     is 16 visual tokens and a photo at most 36 (very long and narrow images a few more).
+    Channels of 0..1 become (value - `mean`) / `std`.
     """
 
     patch_px: int = 8
     merge: int = 2
     min_pixels: int = 64 * 64
     max_pixels: int = 96 * 96
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def image_config(self) -> dict[str, Any]:
         """Content of preprocessor_config.json."""
@@ -71,8 +74,8 @@ class TinyVision:
             "patch_size": self.patch_px,
             "temporal_patch_size": 2,
             "merge_size": self.merge,
-            "image_mean": [0.5, 0.5, 0.5],
-            "image_std": [0.5, 0.5, 0.5],
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
         }
 
     def video_config(self) -> dict[str, Any]:
