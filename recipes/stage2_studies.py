@@ -120,8 +120,8 @@ STUDIES: dict[str, Study] = {
     "gate": Study(
         arms=(
             BASE,
-            _stage2("gate 0", 300, "stage2.coord_gate_weight=0"),
-            _stage2("gate 1", 300),
+            _stage2("gate 0", 200, "stage2.coord_gate_weight=0"),
+            _stage2("gate 1", 200),
         ),
         course=("coord_diag/A2/coord_vocab_mass", *DRIFT),
     ),
@@ -129,9 +129,9 @@ STUDIES: dict[str, Study] = {
         arms=(
             BASE,
             _stage2(
-                "gradient lost", 300, "stage2.channel_a.grad_mode=em_detach", broken_anchor=True
+                "gradient lost", 150, "stage2.channel_a.grad_mode=em_detach", broken_anchor=True
             ),
-            _stage2("gradient kept", 300, "stage2.channel_a.grad_mode=em_detach"),
+            _stage2("gradient kept", 150, "stage2.channel_a.grad_mode=em_detach"),
         ),
         course=("loss/A1/text_ce", *DRIFT),
     ),
