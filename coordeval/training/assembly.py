@@ -146,9 +146,11 @@ def make_trainer(
     coord_ids_K = None
     if parts.coord_ids is not None:
         coord_ids_K = torch.tensor(parts.coord_ids, device=args.device)
-    trainer = kind(
+    _require_a_batch(parts)
+    trainer = _made(
+        kind,
+        args,
         model=parts.model,
-        args=args,
         train_dataset=parts.train,
         eval_dataset=parts.eval,
         processing_class=CheckpointFiles(
@@ -171,6 +173,32 @@ def make_trainer(
     for theirs in (PrinterCallback, LibraryProgress):
         trainer.remove_callback(theirs)
     return trainer
+
+
+def _made(kind: Callable[..., Stage1Trainer], args: Any, **rest: Any) -> Stage1Trainer:
+    """The trainer; ConfigError for arguments that the library refuses only now."""
+    try:
+        Stage1Trainer.get_optimizer_cls_and_kwargs(args)  # is its library there?
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise _refused(error) from None
+    try:
+        return kind(args=args, **rest)
+    except (ValueError, ImportError) as error:
+        raise _refused(error) from None
+
+
+def _refused(error: Exception) -> ConfigError:
+    return ConfigError(f"trainer: {' '.join(str(error).split())[:400]}")
+
+
+def _require_a_batch(parts: Parts) -> None:
+    """Refuse a training without a step."""
+    together = parts.args.per_device_train_batch_size * parts.args.world_size
+    if parts.args.dataloader_drop_last and len(parts.train) < together:
+        raise ConfigError(
+            f"trainer.dataloader_drop_last leaves no batch: {len(parts.train)} samples or rows, "
+            f"{together} to a batch"
+        )
 
 
 def _coord_ids(reader: Reader) -> tuple[int, ...] | None:

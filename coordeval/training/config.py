@@ -143,8 +143,10 @@ class ObjectiveConfig:
         _not_negative("objective weights", *self.weights().values())
         _not_negative("objective.sigma", self.sigma)
         self._check_annealing()
-        if not self.temperature > 0:
-            raise ConfigError("objective.temperature must be above 0")
+        if self.truncate is not None:
+            _not_negative("objective.truncate", self.truncate)
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError("objective.temperature must be finite and above 0")
         if not any(self.weights().values()):
             raise ConfigError("objective: no term has a weight")
 
@@ -276,6 +278,8 @@ class TrainConfig:
             raise ConfigError(f"stage2: {OF_OTHER_STAGE['stage2']}")
         if self.stage == 2 and self.objective != ObjectiveConfig():
             raise ConfigError(f"objective: {OF_OTHER_STAGE['objective']}")
+        if not 0 <= self.seed < 1 << 32:
+            raise ConfigError(f"seed: {self.seed} is not from 0 to {(1 << 32) - 1}")
 
 
 __all__ = [

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import yaml
 from stage1_setup import SCENES, config, rows, scenes, spread, tiny_base, weights
 from test_stage1_invariants import ELEVEN, WORKER
 from transformers import TrainerCallback
@@ -102,6 +103,14 @@ def test_arguments_set_elsewhere_are_refused_with_the_reason(name, tmp_path):
         ({"learning_rat": 1.0}, "did you mean trainer.learning_rate"),
         ({"learning_rate": "fast"}, "must be a number, not 'fast'"),
         ({"gradient_accumulation_steps": 0}, "whole number from 1"),
+        ({"per_device_eval_batch_size": 0}, "whole number from 1"),
+        ({"gradient_accumulation_steps": 2.0}, "whole number, not 2.0"),
+        ({"max_steps": "many"}, "must be a number, not 'many'"),
+        ({"max_steps": "1.5"}, "whole number, not '1.5'"),
+        ({"save_total_limit": True}, "must be a number, not True"),
+        ({"learning_rate": -1}, "a number from 0, not -1"),
+        ({"learning_rate": float("nan")}, "must be a number"),
+        ({"dataloader_num_workers": -1}, "whole number from 0"),
         ({"eval_strategy": "steps"}, "set data.eval"),
         ({"lr_scheduler_type": "zigzag"}, "zigzag"),
         ({"train_sampling_strategy": "group_by_length"}, "not one of random, sequential"),
@@ -122,6 +131,41 @@ def test_yaml_numbers_in_text_are_read(tmp_path):
     assert args.learning_rate == 1e-4
     assert args.eval_strategy == "epoch"
     assert settings.trainer["learning_rate"] == "1e-4"  # the configuration itself is not changed
+
+
+def test_values_that_yaml_misreads_are_what_they_were_meant_to_be(tmp_path):
+    """Exponents without a point, also of the schedule, and a bare `no`."""
+    given = yaml.safe_load(
+        """
+        save_strategy: no
+        eval_strategy: no
+        max_steps: 1e3
+        adam_beta2: 95e-2
+        lr_scheduler_type: cosine_with_min_lr
+        lr_scheduler_kwargs: {min_lr: 1e-6}
+        """
+    )
+    settings = config("model", tmp_path, data={"eval": "eval.jsonl"}, trainer=given)
+    args = training_arguments(settings)
+    assert (args.save_strategy, args.eval_strategy) == ("no", "no")
+    assert args.max_steps == 1000 and isinstance(args.max_steps, int)
+    assert args.adam_beta2 == 0.95
+    assert args.lr_scheduler_kwargs == {"min_lr": 1e-6}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"optim": "adamw_8bit"}, "bitsandbytes"),
+        ({"save_strategy": "best"}, "metric_for_best_model"),
+        ({"dataloader_drop_last": True, "per_device_train_batch_size": 9}, "leaves no batch"),
+    ],
+)
+def test_what_the_library_refuses_late_is_a_fault_of_the_configuration(given, says, base, tmp_path):
+    """Missing packages, contradictions and a training without a step end as ConfigError."""
+    with pytest.raises(ConfigError, match=says):
+        train_stage1(config(base, tmp_path / "run", trainer=given))
 
 
 def test_processes_that_would_train_alone_are_refused(monkeypatch):

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import ConfigError
+from coordeval.training.loop.argument_values import read_values
 
 if TYPE_CHECKING:
     from coordeval.training.config import TrainConfig
@@ -48,7 +49,6 @@ OWN: dict[str, str] = {
 """Arguments that are refused under `trainer:`, and why."""
 
 SAMPLING = ("random", "sequential")
-_NUMBERS = ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "num_train_epochs")
 
 
 def training_arguments(config: TrainConfig) -> Any:
@@ -62,7 +62,7 @@ def training_arguments(config: TrainConfig) -> Any:
 
     given = dict(config.trainer)
     check_names(given)
-    given = _present_names(given)
+    given = _present_names(read_values(given))
     _check_values(given, has_eval=config.data.eval is not None)
     values = {**_defaults(given, config), **given, **_fixed(config)}
     try:
@@ -117,22 +117,8 @@ def _check_values(given: dict[str, Any], *, has_eval: bool) -> None:
         raise ConfigError(
             f"trainer.train_sampling_strategy: {sampling!r} is not one of {', '.join(SAMPLING)}"
         )
-    if not has_eval and str(given.get("eval_strategy", "no")) not in {"no", "False"}:
+    if not has_eval and str(given.get("eval_strategy", "no")) != "no":
         raise ConfigError("trainer.eval_strategy needs evaluation data: set data.eval")
-    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-        value = given.get(name, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"trainer.{name} must be a whole number from 1, not {value!r}")
-    for name in _NUMBERS:
-        if isinstance(given.get(name), str):  # YAML reads 1e-4 as text
-            given[name] = _number(name, given[name])
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"trainer.{name} must be a number, not {text!r}") from None
 
 
 def _defaults(given: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
