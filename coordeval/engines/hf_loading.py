@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MODEL_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 
 
@@ -56,6 +57,8 @@ def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> R
 
     config = checkpoint.config()
     check_model_type(config, checkpoint.source)
+    if not trust_remote_code:
+        _require_tokenizer(checkpoint)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.path, trust_remote_code=trust_remote_code, local_files_only=True
@@ -76,6 +79,15 @@ def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> R
         generation=_optional_json(checkpoint.path / "generation_config.json"),
         source=checkpoint.source,
     )
+
+
+def _require_tokenizer(checkpoint: Checkpoint) -> None:
+    """Refuse a folder without a vocabulary: the library would make up an empty tokenizer."""
+    if not any((checkpoint.path / name).is_file() for name in TOKENIZER_FILES):
+        raise CheckpointError(
+            f"{checkpoint.source}: has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); "
+            "is it a whole checkpoint?"
+        )
 
 
 def make_reader(

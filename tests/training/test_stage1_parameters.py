@@ -225,6 +225,56 @@ def test_adapters_are_saved_and_load_in_the_rollout_engine(what, base, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("what", ["lora", "full"])
+def test_coordinate_rows_learn_at_their_own_rate_whatever_else_is_frozen(what, base, tmp_path):
+    """With the language part frozen, `coord_rows_lr` moves the rows by its own steps, 0 by none."""
+    ids, start, moved = _ids(base), _start(base), {}
+    for rate in (0.0, 1e-3, 1e-2):
+        out = tmp_path / str(rate)
+        tune = TuneConfig(what=what, language_lr=0.0, coord_rows_lr=rate)
+        trainer = {"max_steps": 1, "lr_scheduler_type": "constant"}
+        done = train_stage1(config(base, out, tune=tune, trainer=trainer))
+        if rate:
+            assert rows(out)[0]["lr/coord_rows"] == rate
+        adapter = done.checkpoint if what == "lora" else None
+        source = base if what == "lora" else done.checkpoint
+        model = load_model(
+            resolve_checkpoint(str(source)),
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+            adapter=adapter,
+        )
+        before = start["model.language_model.embed_tokens.weight"]
+        table = model.get_input_embeddings()
+        values = table(torch.arange(len(before))).detach() - before
+        is_row = torch.zeros(len(before), dtype=torch.bool)
+        is_row[ids] = True
+        assert float(values[~is_row].abs().max()) == 0.0
+        moved[rate] = float(values[is_row].abs().max())
+        for name, value in model.named_parameters():
+            if part_of(name) == "language" and name in start and len(value) != len(before):
+                assert torch.equal(value, start[name]), name
+    # AdamW's first step is the rate itself.
+    assert moved[0.0] == 0.0
+    assert moved[1e-3] == pytest.approx(1e-3, rel=0.02)
+    assert moved[1e-2] == pytest.approx(1e-2, rel=0.02)
+
+
+@pytest.mark.slow
+def test_an_adapter_without_rows_cannot_be_gone_on_with_for_rows(tied, tmp_path):
+    """Rows that are asked for and not there are said, not left out."""
+    first = train_stage1(config(tied, tmp_path / "first", tune=TuneConfig(what="lora")))
+    settings = config(
+        tied,
+        tmp_path / "second",
+        tune=TuneConfig(what="lora", coord_rows_lr=0.01),
+        adapter=str(first.checkpoint),
+    )
+    with pytest.raises(ConfigError, match="has no rows of its own"):
+        train_stage1(settings)
+
+
+@pytest.mark.slow
 def test_bf16_and_gradient_checkpointing_train(tied, tmp_path):
     """Under bf16 autocast with checkpointed layers the loss is near that of fp32."""
     plain = train_stage1(config(tied, tmp_path / "plain"))

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
+import re
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from coordeval.coords import NUM_BINS, CoordVocabulary, coord_token
 from coordeval.errors import CheckpointError, ConfigError
@@ -146,6 +147,50 @@ def test_a_broken_base_leaves_nothing_behind(bare, tmp_path):
     (broken / "model.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(CheckpointError, match="broken"):
         expand_vocabulary(str(broken), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_without_its_tokenizer_is_refused(bare, tmp_path):
+    """A half-downloaded checkpoint: its rows are not taken for free ones and overwritten."""
+    part = tmp_path / "part"
+    part.mkdir()
+    for path in bare.iterdir():
+        if not path.name.startswith("tokenizer"):
+            (part / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        expand_vocabulary(str(part), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_lack_tensors_are_refused(bare, tmp_path):
+    """What is missing is not drawn at random and written as if it had been there."""
+    part = tmp_path / "part"
+    part.mkdir()
+    for path in bare.iterdir():
+        (part / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(bare / "model.safetensors")
+    name = next(name for name in tensors if "mlp.up_proj" in name)
+    del tensors[name]
+    save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=re.escape(f"lack 1 tensors, such as {name}")):
+        expand_vocabulary(str(part), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(bare, tmp_path, monkeypatch):
+    """A path below a file, a link to nowhere, a full disk: a clear error, nothing left."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out in (tmp_path / "file" / "out", tmp_path / "link"):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            expand_vocabulary(str(bare), out)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        expand_vocabulary(str(bare), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -9,8 +9,8 @@ import torch
 
 from coordeval.engines.hf_loading import check_adapter, load_model
 from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
-from coordeval.training.tuning.coord_only import CoordRows, coord_rows, train_rows_only
-from coordeval.training.tuning.param_groups import freeze_still_parts, require_learning
+from coordeval.training.tuning.coord_only import CoordRows, coord_rows, tables_of, train_rows_only
+from coordeval.training.tuning.param_groups import freeze_still_parts, part_of, require_learning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,16 +58,26 @@ def prepare_parameters(
     if tune.what in ADAPTERS:
         model = _with_adapter(model, config, coord_ids_K if wants_rows else None)
     elif tune.what == "coord_rows":
-        assert coord_ids_K is not None
         train_rows_only(model)
-        rows = coord_rows(model, coord_ids_K, alone=True)
-    elif wants_rows:
-        assert coord_ids_K is not None
-        rows = coord_rows(model, coord_ids_K)
     if tune.what != "coord_rows":
         freeze_still_parts(model, tune)
+    if wants_rows and tune.what not in ADAPTERS:
+        assert coord_ids_K is not None
+        rows = _rows(model, tune, coord_ids_K)
     require_learning(model)
     return model, rows
+
+
+def _rows(model: Any, tune: TuneConfig, ids_K: Sequence[int]) -> list[CoordRows]:
+    """The rows; of tables that are frozen otherwise, only theirs is a gradient."""
+    alone = tune.what == "coord_rows"
+    if tune.language_lr == 0 and not alone:
+        if tune.coord_rows_lr == 0:
+            return []
+        alone = True
+        for table in tables_of(model):
+            table.requires_grad_(True)
+    return coord_rows(model, ids_K, alone=alone)
 
 
 def _with_adapter(model: Any, config: TrainConfig, row_ids: Sequence[int] | None) -> Any:
@@ -76,7 +86,14 @@ def _with_adapter(model: Any, config: TrainConfig, row_ids: Sequence[int] | None
     except ImportError:
         raise MissingExtraError(f"tune.what: {config.tune.what}", "peft") from None
     if config.adapter is not None:
-        return PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
+        wrapped = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
+        names = (name for name, _ in wrapped.named_parameters())
+        if row_ids is not None and not any(part_of(name) == "coord_rows" for name in names):
+            raise ConfigError(
+                f"tune.coord_rows_lr: the adapter {config.adapter} has no rows of its own for the "
+                "coordinate tokens; leave the rate out, or merge the adapter (tune.what: full)"
+            )
+        return wrapped
     tune = config.tune
     settings: dict[str, Any] = {
         "r": tune.lora_rank,

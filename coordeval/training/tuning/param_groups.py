@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from coordeval.training.config import TuneConfig
 
-Part = Literal["vision", "aligner", "language"]
+Part = Literal["vision", "aligner", "language", "coord_rows"]
+# Rows of tables that an adapter trains beside its matrices (PEFT's trainable_token_indices).
+ADAPTER_ROWS = "trainable_tokens"
 _ALIGNER = (".merger.", "deepstack_merger_list", "multi_modal_projector", ".aligner.")
 _TABLES = ("embed", "lm_head")
 _PLAIN = ("bias", "norm")
@@ -35,7 +37,12 @@ class ParameterGroup:
 
 
 def part_of(name: str) -> Part:
-    """The part of the model that a parameter belongs to, by its name."""
+    """The part of the model that a parameter belongs to, by its name.
+
+    `coord_rows` are those of an adapter; without one they are rows of tables (see `coord_only`).
+    """
+    if ADAPTER_ROWS in name:
+        return "coord_rows"
     if "visual" not in name and "vision" not in name:
         return "language"
     return "aligner" if any(mark in name for mark in _ALIGNER) else "vision"
@@ -62,7 +69,8 @@ def parameter_groups(
     """Groups of all parameters that learn, in a fixed order; empty groups are left out.
 
     A part's rate is its own of `tune`, else `learning_rate`; hidden matrices under Muon have
-    `muon_lr`. Raises ConfigError where nothing learns.
+    `muon_lr`. A part whose own rate is 0 has no group, also where its table has a gradient because
+    coordinate rows learn. Raises ConfigError where nothing learns.
     """
     rates = learning_rates(tune, learning_rate)
     groups: dict[str, ParameterGroup] = {}
@@ -70,9 +78,12 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         part = part_of(name)
+        if _own_rates(tune)[part] == 0:
+            continue
         muon = tune.muon and is_hidden_matrix(name, parameter.ndim)
         decayed = is_decayed(name, parameter.ndim)
-        label = f"{part}/muon" if muon else part if decayed else f"{part}/plain"
+        own = muon or decayed or part == "coord_rows"
+        label = f"{part}/muon" if muon else part if own else f"{part}/plain"
         if label not in groups:
             groups[label] = ParameterGroup(
                 name=label,
@@ -87,22 +98,26 @@ def parameter_groups(
 
 def learning_rates(tune: TuneConfig, learning_rate: float) -> dict[Part, float]:
     """The peak learning rate of every part."""
-    own: dict[Part, float | None] = {
+    own = _own_rates(tune)
+    return {part: learning_rate if rate is None else rate for part, rate in own.items()}
+
+
+def _own_rates(tune: TuneConfig) -> dict[Part, float | None]:
+    return {
         "vision": tune.vision_lr,
         "aligner": tune.aligner_lr,
         "language": tune.language_lr,
+        "coord_rows": tune.coord_rows_lr,
     }
-    return {part: learning_rate if rate is None else rate for part, rate in own.items()}
 
 
 def freeze_still_parts(model: Any, tune: TuneConfig) -> list[str]:
     """Freeze the parts whose own learning rate is 0, which spares their gradients; their names."""
-    own = {"vision": tune.vision_lr, "aligner": tune.aligner_lr, "language": tune.language_lr}
-    still = [part for part, rate in own.items() if rate == 0]
+    still = [part for part, rate in _own_rates(tune).items() if rate == 0]
     for name, parameter in model.named_parameters():
         if part_of(name) in still:
             parameter.requires_grad_(False)
-    return still
+    return list(still)
 
 
 def require_learning(model: Any) -> None:

@@ -60,8 +60,10 @@ def expand_vocabulary(
     Number formats of the weights stay. The result is reloaded and checked; where something fails,
     `out` is removed again. `base` is never written to.
     Raises CheckpointError for what is no Qwen-VL checkpoint or has tokens of another meaning,
-    ConfigError for an unknown `init` or an `out` that is taken.
+    ConfigError for an unknown `init` and an `out` that is taken or cannot be written.
     """
+    from safetensors import SafetensorError
+
     if init not in ROW_INITS:
         raise ConfigError(f"unknown init {init!r}: use one of {', '.join(ROW_INITS)}")
     checkpoint = resolve_checkpoint(base)
@@ -82,8 +84,10 @@ def expand_vocabulary(
     if new_bins:
         _fill_rows(model, tokenizer, vocabulary, new_bins, old, init=init, seed=seed)
     notify(f"writing {out}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.mkdir(exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be made: {error.strerror or error}") from None
     try:
         _copy_rest(checkpoint.path, out)
         model.save_pretrained(out)
@@ -91,8 +95,11 @@ def expand_vocabulary(
         tables = {name: table.cpu().clone() for name, table in _tables(model).items()}
         del model  # only one model at a time need fit into memory
         rows_after = _check_reload(out, vocabulary, tables)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(f"{out}: cannot be written, nothing is left: {reason}") from None
         raise
     return Expansion(
         out=out,
@@ -132,12 +139,22 @@ def _load_as_stored(checkpoint: Checkpoint) -> Any:
     from transformers import AutoModelForImageTextToText
 
     try:
-        return AutoModelForImageTextToText.from_pretrained(
-            checkpoint.path, dtype="auto", use_safetensors=True, local_files_only=True
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            checkpoint.path,
+            dtype="auto",
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{checkpoint.source}: cannot be loaded: {reason}") from None
+    # The library draws what is missing at random, and the result would look whole.
+    if missing := sorted(found["missing_keys"]):
+        raise CheckpointError(
+            f"{checkpoint.source}: its weights lack {len(missing)} tensors, such as {missing[0]}"
+        )
+    return model
 
 
 def _is_tied(model: Any) -> bool:
