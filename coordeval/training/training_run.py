@@ -6,7 +6,8 @@ the evaluator in the loop are the same.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import math
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -22,7 +23,9 @@ from coordeval.training.loop.checkpoints import (
     require_complete,
     step_of,
 )
+from coordeval.training.loop.full_disk import told_of_a_full_disk
 from coordeval.training.loop.lost_worker import named_as_such
+from coordeval.training.loop.nonfinite import TrainingDiverged
 from coordeval.training.loop.progress import ProgressCallback
 from coordeval.training.loop.run_folder import check_folder, locked, write_folder
 from coordeval.training.loop.stopping import (
@@ -97,8 +100,8 @@ def run_training(
     uninterrupted one, bit for bit on the CPU. `callbacks` are added to our own. `notify` hears of
     what people should know. Raises RunMismatchError for the folder of another configuration,
     RunLockedError for one that is being trained in, TrainingDiverged for a loss that is not
-    finite, LoaderWorkerLost for a killed data worker, CheckpointNotSaved for a full disk, and the
-    errors of data, checkpoint and configuration before anything is trained.
+    finite, LoaderWorkerLost for a killed data worker, CheckpointNotSaved and LogNotWritten for a
+    full disk, and the errors of data, checkpoint and configuration before anything is trained.
     """
     folder = Path(config.output_dir)
     check_folder(folder, config)
@@ -116,6 +119,7 @@ def run_training(
             _open_folder(parts, trainer, start, say)
             with (
                 stop_on_signals(request) if handle_signals else nullcontext(),
+                told_of_a_full_disk(folder),
                 named_as_such(),
             ):
                 trainer.train(resume_from_checkpoint=None if start is None else str(start))
@@ -145,7 +149,8 @@ def check_training(
     """Everything short of training: data, lengths, tokenizer, model, and the loss of one batch.
 
     Writes nothing. Returns counts of the data, parameters that learn, steps, and what the
-    trainer's `dry_run` finds of the first batch on the device.
+    trainer's `dry_run` finds of the first batch on the device. Raises TrainingDiverged where its
+    loss is not finite.
     """
     folder = Path(config.output_dir)
     check_folder(folder, config)
@@ -153,19 +158,32 @@ def check_training(
     parts = assemble(config, args, notify)
     request = StopRequest()
     rollout_callback(parts, request, notify)
-    existed = folder.exists()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     trainer = make(parts, request, [], notify)
-    if not existed and folder.is_dir():  # the library makes it
-        folder.rmdir()
+    with suppress(OSError):  # somebody else's by now
+        for path in missing:  # the library makes them
+            path.rmdir()
     try:
         found = trainer.dry_run()
     finally:
         trainer.close()
+    for part in (found, *(value for value in found.values() if isinstance(value, dict))):
+        _require_finite(part.get("loss"), found.get("sample_ids", ()))
     return found | {
         "samples": len(parts.train.samples),
         "data": parts.train.report.to_json(),
         "eval_data": None if parts.eval is None else parts.eval.report.to_json(),
     }
+
+
+def _require_finite(loss: float | None, sample_ids: Sequence[str]) -> None:
+    if loss is None or math.isfinite(loss):
+        return
+    ids = ", ".join(map(repr, sample_ids[:5]))
+    raise TrainingDiverged(
+        f"the first batch's loss is {loss}; samples {ids}: look at them and at the checkpoint's "
+        "weights"
+    )
 
 
 def rollout_callback(

@@ -57,12 +57,20 @@ def test_pickle_beside_safetensors_is_not_touched(copy):
     assert model.dtype == torch.float32
 
 
-def test_a_missing_tokenizer_is_one_line(copy):
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        (("tokenizer.json", "tokenizer_config.json"), "has no tokenizer"),
+        (("preprocessor_config.json",), "tokenizer or image processor cannot be loaded"),
+    ],
+)
+def test_a_missing_part_is_one_line(missing, told, copy):
     """Each part that cannot be loaded is named."""
-    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+    for name in missing:
         (copy / name).unlink()
-    with pytest.raises(CheckpointError, match="tokenizer or image processor"):
+    with pytest.raises(CheckpointError, match=told) as caught:
         load_reader(resolve_checkpoint(str(copy)))
+    assert "\n" not in str(caught.value)
 
 
 def test_all_end_tokens_of_the_checkpoint_count(copy):

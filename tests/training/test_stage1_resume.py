@@ -11,7 +11,12 @@ from transformers import Trainer, TrainerCallback
 
 from coordeval.errors import CheckpointError, RunLockedError, RunMismatchError
 from coordeval.training.config import DataConfig, TuneConfig
-from coordeval.training.loop.checkpoints import CheckpointNotSaved, last_complete, why_incomplete
+from coordeval.training.loop.checkpoints import (
+    CheckpointNotSaved,
+    clear_later,
+    last_complete,
+    why_incomplete,
+)
 from coordeval.training.loop.run_folder import check_folder, locked
 from coordeval.training.stage1 import train_stage1
 
@@ -122,6 +127,31 @@ def test_half_written_checkpoints_are_passed_over(base, tmp_path):
     ours, theirs = _final(whole), _final(again)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert why_incomplete(out / "checkpoint-8") is None
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ["optimizer.bin", "model.safetensors"],
+        ["optimizer_0/__0_0.distcp", "pytorch_model_fsdp_0/__0_0.distcp"],
+        ["global_step4/mp_rank_00_model_states.pt", "latest"],
+    ],
+    ids=["fsdp", "fsdp-sharded", "deepspeed"],
+)
+def test_sharded_checkpoints_are_not_taken_for_half_written(layout, tmp_path):
+    """They lack optimizer.pt by design: they are gone on with, and never removed."""
+    folder = tmp_path / "checkpoint-4"
+    for name in layout:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"shard")
+    for rank in range(2):
+        torch.save({}, folder / f"rng_state_{rank}.pth")
+    assert why_incomplete(folder, processes=2) is not None  # its state comes last
+    (folder / "trainer_state.json").write_text('{"global_step": 4}')
+    assert why_incomplete(folder, processes=2) is None
+    assert last_complete(tmp_path, processes=2) == folder
+    assert clear_later(tmp_path, 4) == []
+    assert folder.is_dir()
 
 
 def _cut(path):

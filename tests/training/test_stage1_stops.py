@@ -1,11 +1,14 @@
 """Losses that are not finite, data that cannot be read, arguments that are refused."""
 
+import errno
 import json
 import math
+import shutil
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from stage1_setup import SCENES, config, rows, scenes, spread, tiny_base, weights
 from test_stage1_invariants import ELEVEN, WORKER
 from transformers import TrainerCallback
@@ -15,6 +18,7 @@ from coordeval.training.config_file import config_yaml
 from coordeval.training.loop.arguments import OWN, check_processes, training_arguments
 from coordeval.training.loop.checkpoints import why_incomplete
 from coordeval.training.loop.nonfinite import TrainingDiverged
+from coordeval.training.loop.train_log import LogNotWritten
 from coordeval.training.stage1 import check_stage1, train_stage1
 
 
@@ -82,11 +86,12 @@ def test_too_many_unreadable_images_stop_the_run(base, tmp_path):
     """More than data.max_unreadable broken images is a fault of the data, not a silent loss."""
     data = scenes(tmp_path / "some.jsonl", ELEVEN[:6])
     (tmp_path / "images").mkdir()
-    for line in (tmp_path / "some.jsonl").read_text().splitlines():
+    for number, line in enumerate((tmp_path / "some.jsonl").read_text().splitlines()):
         name = json.loads(line)["image"].split("/")[-1]
-        (tmp_path / "images" / name).write_bytes(b"no image")
+        content = (SCENES.parent / "images" / name).read_bytes()
+        (tmp_path / "images" / name).write_bytes(b"no image" if number else content)
     data |= {"image_root": str(tmp_path), "max_unreadable": 2}
-    with pytest.raises(DataError, match="max_unreadable"):
+    with pytest.raises(DataError, match=r"3 samples could not be read .*max_unreadable"):
         train_stage1(config(base, tmp_path / "run", data=data))
 
 
@@ -194,12 +199,38 @@ def test_a_launcher_needs_no_word_about_the_cpu(base, tmp_path):
 @pytest.mark.slow
 def test_a_dry_run_writes_nothing(base, tmp_path):
     """A dry run gives the first step's loss and what would be trained, without any file."""
-    settings = config(base, tmp_path / "run")
+    settings = config(base, tmp_path / "new" / "run")
     found = check_stage1(settings)
-    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+    assert not list(tmp_path.iterdir())
     assert (found["steps"], found["steps_per_epoch"], found["samples"]) == (4, 4, 8)
     train_stage1(settings)
-    assert rows(tmp_path / "run")[0]["loss"] == pytest.approx(found["loss"], rel=1e-6)
+    first = rows(tmp_path / "new" / "run")[0]
+    assert first["loss"] == pytest.approx(found["loss"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_dry_run_does_not_call_broken_weights_ready(base, tmp_path):
+    """A first loss that is not finite is said before hours are booked."""
+    broken = tmp_path / "broken"
+    shutil.copytree(base, broken)
+    tensors = weights(base)
+    name = next(name for name in tensors if "mlp.up_proj" in name)
+    tensors[name][0, 0] = math.nan
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingDiverged, match="first batch's loss is nan"):
+        check_stage1(config(broken, tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_between_checkpoints_is_one_line(base, tmp_path):
+    """Whatever cannot be written while training ends it with the remedy, not as a bug."""
+
+    class Full(TrainerCallback):
+        def on_log(self, args, state, control, **kwargs):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(LogNotWritten, match=r"No space left.*--resume auto"):
+        train_stage1(config(base, tmp_path / "run"), callbacks=[Full()])
 
 
 @pytest.mark.slow

@@ -305,6 +305,21 @@ def test_a_wrong_image_root_is_refused_at_once(reader, folder):
         TrainDataset(_config(path), reader)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_data_without_one_readable_image_is_refused(reader, folder, count):
+    """Few enough broken images to be skipped, but nothing else: no training on nothing."""
+    path = write_dataset(folder / f"all-broken-{count}", [scene(k, 1) for k in range(count)])
+    images = sorted(path.parent.glob("*.png"))
+    for image in images:
+        image.write_bytes(image.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"none of its images can be read.*; first .*0\.png"):
+        TrainDataset(_config(path), reader)
+    assert len(images) == count
+    if count > 2:
+        with pytest.raises(DataError, match=r"not one of its first 2 images can be read"):
+            TrainDataset(replace(_config(path), max_unreadable=1), reader)
+
+
 def test_empty_data_and_missing_evaluation_data_are_refused(reader, folder, data):
     """No samples, and an evaluation split that is not configured."""
     with pytest.raises(DataError, match="holds no samples"):

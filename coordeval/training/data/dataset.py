@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 
 from coordeval.data.canonical import sample_text
-from coordeval.data.images import load_upright_rgb
 from coordeval.engines.hf_inputs import encode_sample
 from coordeval.errors import DataError
 from coordeval.training.data.collator import EncodedExample, TrainCollator
 from coordeval.training.data.labels import IGNORE, IGNORE_LABEL
 from coordeval.training.data.packing import Packing
 from coordeval.training.data.skips import Skipped
-from coordeval.training.data.source import Split, open_source
+from coordeval.training.data.source import Split, open_image, open_source
 
 if TYPE_CHECKING:
     from coordeval.engines.hf_inputs import EncodedSample
@@ -38,8 +37,9 @@ class TrainDataset:
 
     Raises CheckpointError for a tokenizer without coordinate tokens where the dialect writes them;
     ConfigError for a dialect of integers where coordinates are needed; DataError for data that
-    cannot be read, none of whose images is there, whose geometries are all degenerate, that has
-    no coordinate to teach though they are needed, or whose samples are too long (`refuse`).
+    cannot be read, none of whose images is there or can be read, whose geometries are all
+    degenerate, that has no coordinate to teach though they are needed, or whose samples are too
+    long (`refuse`).
     """
 
     def __init__(
@@ -131,13 +131,7 @@ class TrainDataset:
 
     def _encode_prompt(self, sample: Sample) -> EncodedSample:
         """Prompt and image, as rollouts read them."""
-        assert sample.image_path is not None
-        image = load_upright_rgb(sample.image_path)
-        if image.size != (sample.width, sample.height):
-            raise DataError(
-                f"{sample.image_path}: the upright image is {image.width}x{image.height}, "
-                f"the dataset says {sample.width}x{sample.height}"
-            )
+        image = open_image(sample)
         source = self._source
         return encode_sample(source.prompt_ids, image, source.images, self._reader.image_token_id)
 

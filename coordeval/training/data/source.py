@@ -13,6 +13,7 @@ import numpy as np
 
 from coordeval.coords import CoordVocabulary, frame_named
 from coordeval.data.dataset import image_root_hint, open_dataset
+from coordeval.data.images import load_upright_rgb
 from coordeval.data.pixels import parse_pixels
 from coordeval.engines.hf_inputs import apply_pixel_limits, render_prompt
 from coordeval.engines.job import choose_prompt
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from coordeval.coords import CoordFrame
     from coordeval.data.dataset import Dataset
@@ -92,6 +94,7 @@ def open_source(
             f"{where}: no answer holds a coordinate, but the objective has terms on "
             "coordinate tokens; give data with objects, or set those weights to 0"
         )
+    _require_readable(samples, config.max_unreadable, where)
     return SampleSource(
         dataset=dataset,
         dialect=dialect,
@@ -159,6 +162,40 @@ def _require_images(samples: Sequence[Sample], dataset: Dataset, split: Split, w
     )
 
 
+def open_image(sample: Sample) -> Image:
+    """The upright image of a sample; DataError where it cannot be read or has another size."""
+    assert sample.image_path is not None
+    image = load_upright_rgb(sample.image_path)
+    if image.size != (sample.width, sample.height):
+        raise DataError(
+            f"{sample.image_path}: the upright image is {image.width}x{image.height}, "
+            f"the dataset says {sample.width}x{sample.height}"
+        )
+    return image
+
+
+def _require_readable(samples: Sequence[Sample], most_unreadable: int, where: str) -> None:
+    """Refuse data of whose images not one can be read: a training on them would teach nothing.
+
+    Opens images up to the first good one, and no more than would end the training anyway.
+    """
+    first = ""
+    for sample in samples[: most_unreadable + 1]:
+        try:
+            open_image(sample)
+        except DataError as error:
+            first = first or str(error)
+        else:
+            return
+    tried = min(len(samples), most_unreadable + 1)
+    which = (
+        "none of its images" if tried == len(samples) else f"not one of its first {tried} images"
+    )
+    raise DataError(
+        f"{where}: {which} can be read (data.max_unreadable is {most_unreadable}); first {first}"
+    )
+
+
 def _lengths(
     samples: Sequence[Sample], answers: Sequence[int], prompt: int, images: ImageLengths
 ) -> list[int | None]:
@@ -223,4 +260,4 @@ def _too_long(over_long: Sequence[tuple[str, int]], limit: int, where: str) -> s
     )
 
 
-__all__ = ["SampleSource", "Split", "open_source"]
+__all__ = ["SampleSource", "Split", "open_image", "open_source"]

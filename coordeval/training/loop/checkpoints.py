@@ -20,6 +20,8 @@ STATE_NAME = "trainer_state.json"
 _TORCH_FILES = ("optimizer.pt", "scheduler.pt")
 _WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 _INDEX = "model.safetensors.index.json"
+# What FSDP and DeepSpeed write instead of `optimizer.pt` (and, sharded, of the weights).
+_SHARDED = ("optimizer.bin", "optimizer_[0-9]*", "pytorch_model_fsdp*", "global_step[0-9]*")
 
 
 class CheckpointNotSaved(CoordevalError):  # noqa: N818 - an outcome, not a fault
@@ -37,7 +39,9 @@ def why_incomplete(folder: Path, *, processes: int = 1, any_rank: bool = False) 
 
     Files are opened as far as to see that they are not cut: headers and sizes of safetensors, the
     directory at the end of torch's files, the whole of the trainer's state. With several processes
-    each needs its random state; with `any_rank` those of any number of processes will do.
+    each needs its random state; with `any_rank` those of any number of processes will do. Of a
+    sharded checkpoint the library's own files are not opened: the trainer's state, which is written
+    last, vouches for them.
     """
     try:
         state = load_json((folder / STATE_NAME).read_bytes())
@@ -50,10 +54,11 @@ def why_incomplete(folder: Path, *, processes: int = 1, any_rank: bool = False) 
         names = sorted(path.name for path in folder.glob("rng_state*.pth")) or names
     elif processes > 1:
         names = [f"rng_state_{rank}.pth" for rank in range(processes)]
-    for name in (*_TORCH_FILES, *names):
+    sharded = any(True for pattern in _SHARDED for _ in folder.glob(pattern))
+    for name in names if sharded else (*_TORCH_FILES, *names):
         if not zipfile.is_zipfile(folder / name):
             return f"{name} is missing or cut"
-    return _weights_fault(folder)
+    return None if sharded else _weights_fault(folder)
 
 
 def _weights_fault(folder: Path) -> str | None:
