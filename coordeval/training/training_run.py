@@ -137,9 +137,10 @@ def _add_callbacks(
 ) -> None:
     trainer.add_callback(OwedEvaluation(trainer, folder))
     # Before the evaluator, which starts nothing any more once a stop is agreed on.
-    trainer.add_callback(StopCallback(request, alone=trainer.args.world_size == 1))
+    stop = StopCallback(request, alone=trainer.args.world_size == 1)
+    trainer.add_callback(stop)
     if evaluator is not None:
-        evaluator.trainer = trainer
+        evaluator.trainer, evaluator.on_stopped = trainer, stop.stop_here
         trainer.add_callback(evaluator)
 
 

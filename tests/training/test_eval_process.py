@@ -129,3 +129,52 @@ def test_nothing_is_under_way_before_a_start(tmp_path):
     evaluator = ProcessEvaluator(EvalData(data=Path(SCENES)), tmp_path)
     assert evaluator.finished(wait=True) is None
     evaluator.stop()
+
+
+@pytest.mark.slow
+def test_what_was_under_way_is_taken_up_again(tmp_path):
+    """Of the steps before the one gone on from; later ones and other trainings' are removed."""
+    model = tiny_model()
+    data = EvalData(data=Path(SCENES), limit=2, decode={"max_new_tokens": 8})
+    left = ProcessEvaluator(data, tmp_path)
+    save_live(model, reader_of(model), left.checkpoint_of(4), trainer=None, main=True)
+    left.start(4, 0.5)
+    left.stop()
+    assert left.checkpoint_of(4).is_dir()
+    resumed = ProcessEvaluator(data, tmp_path)
+    assert resumed.take_up(5) == 4
+    handed = resumed.finished(wait=True)
+    assert (handed.step, handed.epoch, handed.failure()) == (4, 0.5, None)
+    assert read_meta(handed.out / "run.json")["status"] == "complete"
+    for step in (3, 0):
+        job = tmp_path / "eval" / ".step_000004.job.json"
+        job.write_text("{}")
+        resumed.checkpoint_of(4).mkdir(exist_ok=True)
+        assert ProcessEvaluator(data, tmp_path).take_up(step) is None
+        assert not job.exists() and not resumed.checkpoint_of(4).exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_writes_is_waited_for(tmp_path, monkeypatch):
+    """A killed training's evaluation may still be at work when the training goes on."""
+    from coordeval.engines import job as engine_job
+    from coordeval.errors import RunLockedError
+    from coordeval.training.rollout_eval import worker
+
+    model, tries = tiny_model(), []
+    save_live(model, reader_of(model), tmp_path / "c", trainer=None, main=True)
+    rolled = engine_job.rollout_checkpoint
+
+    def locked_once(options, **given):
+        tries.append(options.out)
+        if len(tries) == 1:
+            raise RunLockedError("being written")
+        return rolled(options, **given)
+
+    monkeypatch.setattr(engine_job, "rollout_checkpoint", locked_once)
+    monkeypatch.setattr(worker, "SECONDS_BETWEEN_TRIES", 0.0)
+    job = tmp_path / "job.json"
+    data = {"data": str(SCENES), "limit": 1, "decode": {"max_new_tokens": 8}}
+    write_job(job, data=data, checkpoint=str(tmp_path / "c"), out=str(tmp_path / "r"), engine="hf")
+    assert main([str(job)]) == 0
+    assert len(tries) == 2

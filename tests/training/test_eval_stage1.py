@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
+import torch
 from live_training import SCENES, TINY
+from stage1_setup import config, tiny_base, weights
 
+from coordeval.training.config import RolloutEvalConfig
 from coordeval.training.config_file import build_config
+from coordeval.training.rollout_eval.progress import EvalProgress
 from coordeval.training.stage1 import train_stage1
 from coordeval.training.tiny.model import write_random_checkpoint
 
@@ -52,3 +58,59 @@ def test_rows_of_evaluations_stand_beside_those_of_steps(tmp_path):
     assert steps == without and len(steps) == 3
     best = json.loads((tmp_path / "with" / "best.json").read_text())
     assert best["metric"] == metric and (tmp_path / "with" / "best" / "config.json").exists()
+
+
+@pytest.mark.parametrize("step", [0, 2, 4])
+def test_a_stop_in_an_evaluation_is_at_its_step(step, tmp_path, monkeypatch):
+    """SIGTERM while a step is evaluated, first and last too: saved there, and gone on with there."""
+    checkpoint = tiny_base(tmp_path / "base")
+    options = {"every": 2, "at_start": True, "limit": 6, "batch_size": 2}
+    whole = train_stage1(_settings(checkpoint, tmp_path / "whole", **options))
+    shown = EvalProgress.show
+
+    def stopping(self, progress):
+        if self._name == f"step_{step:06d}" and progress.done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        shown(self, progress)
+
+    monkeypatch.setattr(EvalProgress, "show", stopping)
+    settings = _settings(checkpoint, tmp_path / "cut", **options)
+    cut = train_stage1(settings, handle_signals=True)
+    assert (cut.step, cut.exit_code) == (step, 143)
+    monkeypatch.undo()
+    done = train_stage1(settings)
+    assert (done.step, done.exit_code) == (4, 0)
+    assert _evaluated(tmp_path / "cut") == _evaluated(tmp_path / "whole")
+    assert _same_weights(whole.checkpoint, done.checkpoint)
+    for name in ("step_000000", "step_000002", "step_000004"):
+        texts = [
+            [json.loads(line)["text"] for line in path.read_text().splitlines()]
+            for path in (
+                tmp_path / folder / "eval" / name / "rollouts.jsonl" for folder in ("whole", "cut")
+            )
+        ]
+        assert texts[0] == texts[1]
+
+
+def _settings(checkpoint, out, **rollout_eval):
+    return config(
+        checkpoint,
+        out,
+        rollout_eval=RolloutEvalConfig(
+            data=str(SCENES), decode={"max_new_tokens": 8}, **rollout_eval
+        ),
+        trainer={"max_steps": 4, "save_strategy": "steps", "save_steps": 3},
+    )
+
+
+def _evaluated(out):
+    lines = map(json.loads, (out / "train_log.jsonl").read_text().splitlines())
+    held = [row for row in lines if "eval_rollout/seconds" in row]
+    return [{k: v for k, v in row.items() if k != "eval_rollout/seconds"} for row in held]
+
+
+def _same_weights(one, other):
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )

@@ -14,7 +14,7 @@ from test_stage1_invariants import ELEVEN, WORKER
 from transformers import TrainerCallback
 
 from coordeval.errors import ConfigError, DataError
-from coordeval.training.config_file import config_yaml
+from coordeval.training.config_file import config_hash, config_yaml
 from coordeval.training.loop.arguments import OWN, check_processes, training_arguments
 from coordeval.training.loop.checkpoints import why_incomplete
 from coordeval.training.loop.nonfinite import TrainingDiverged
@@ -194,6 +194,17 @@ def test_a_launcher_needs_no_word_about_the_cpu(base, tmp_path):
     done = spread(WORKER, path, says_cpu=False)
     assert done.returncode == 0, done.stderr
     assert rows(tmp_path / "run")[0]["samples"] == 4
+
+
+def test_tables_that_the_library_rewrites_are_not_ours(tmp_path):
+    """It fills fsdp_config in; the configuration, by which a resume tells its folder, stays."""
+    table = {"transformer_layer_cls_to_wrap": "Qwen3VLTextDecoderLayer"}
+    settings = config("model", tmp_path, trainer={"fsdp": True, "fsdp_config": dict(table)})
+    before = config_hash(settings)
+    args = training_arguments(settings)
+    assert args.fsdp_config != table
+    assert settings.trainer["fsdp_config"] == table
+    assert config_hash(settings) == before
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import importlib.util
@@ -60,7 +61,8 @@ def training_arguments(config: TrainConfig) -> Any:
     """
     from transformers import TrainingArguments
 
-    given = dict(config.trainer)
+    # The library fills in and rewrites the tables that it is handed (fsdp_config, deepspeed).
+    given = copy.deepcopy(config.trainer)
     check_names(given)
     given = _present_names(read_values(given))
     _check_values(given, has_eval=config.data.eval is not None)

@@ -6,6 +6,10 @@ handed no position at all in the forward pass (its input is kept instead), and a
 turns the kept hidden states into the loss before the call returns. Nothing of the model is
 changed for longer than one call: evaluation and generation see it as it is.
 
+FSDP's version 2 wraps modules one by one, and gathers and reduces the head's weight around the
+head's own call; where embedding and head are tied it loses the gradient of a head that is called
+again after that. There the loss is what the head itself returns.
+
 Shapes: B rows, L columns, N taught positions, H hidden width.
 """
 
@@ -80,18 +84,22 @@ class ObjectiveForward:
         """
         kept: list[Tensor] = []
         result: list[Computed] = []
+        head = self._head()
 
-        def finish(_module: nn.Module, _args: Any, _output: Any) -> dict[str, Tensor]:
-            hidden_BLH = only(kept)
-            computed = self._compute(hidden_BLH, batch, denominators, observe, inspect, at)
+        def compute(hidden_BLH: Tensor, head: Any) -> Tensor:
+            computed = self._compute(hidden_BLH, head, batch, denominators, observe, inspect, at)
             result.append(computed)
-            return {"loss": computed.loss}
+            return computed.loss
 
-        with self._autocast(), headless(self._head(), kept), hooked(self._model, finish):
+        def finish(_module: nn.Module, _args: Any, output: Any) -> dict[str, Tensor]:
+            return {"loss": output["logits"] if result else compute(only(kept), head)}
+
+        inside = answering(head, compute) if is_fully_sharded(head) else headless(head, kept)
+        with self._autocast(), inside, hooked(self._model, finish):
             output = wrapped(**model_inputs(batch))
         # The loss of the output, not ours: a wrapper may have put a node of its own behind it.
         computed: Computed = only(result)
-        return computed._replace(loss=output["loss"])
+        return computed._replace(loss=_exact(output["loss"], computed.loss))
 
     def _head(self) -> Any:
         return self._model.get_output_embeddings()
@@ -99,6 +107,7 @@ class ObjectiveForward:
     def _compute(
         self,
         hidden_BLH: Tensor,
+        head: Any,
         batch: Mapping[str, Any],
         denominators: Mapping[str, float],
         observe: Observer | None,
@@ -107,7 +116,6 @@ class ObjectiveForward:
     ) -> Computed:
         places = shifted(batch)
         hidden_NH = hidden_BLH.flatten(0, 1).index_select(0, places.states_N)
-        head = self._head()
         if inspect is not None:
             inspect(
                 Taught(
@@ -156,6 +164,29 @@ def headless(head: nn.Module, kept: list[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
+def answering(head: nn.Module, answer: Callable[[Tensor, Any], Tensor]) -> Iterator[None]:
+    """Let the head's next call return `answer` to its input and its own forward, without hooks."""
+    own = head.forward
+    had = vars(head).get("forward")
+
+    def once(hidden_BLH: Tensor) -> Tensor:
+        restore()
+        return answer(hidden_BLH, own)
+
+    def restore() -> None:
+        if had is None:
+            vars(head).pop("forward", None)
+        else:
+            head.forward = had
+
+    head.forward = once
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextmanager
 def hooked(model: nn.Module, finish: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
     """Let `finish` replace what the model's next call returns; it may call the model itself."""
 
@@ -170,6 +201,20 @@ def hooked(model: nn.Module, finish: Callable[[nn.Module, Any, Any], Any]) -> It
         handle.remove()
 
 
+def is_fully_sharded(head: nn.Module) -> bool:
+    """Whether FSDP's version 2 has made the head, alone or with others, a unit of its own."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return isinstance(head, FSDPModule)
+
+
+def _exact(loss: Tensor, computed: Tensor) -> Tensor:
+    """The loss with its graph, and the value that it had before a wrapper rounded its output."""
+    if loss.dtype == computed.dtype:
+        return loss
+    return computed.detach() + (loss - loss.detach()).to(computed.dtype)
+
+
 def only(items: list[Any]) -> Any:
     """The one thing that a forward pass must have left; RuntimeError where it did not."""
     if len(items) != 1:
@@ -179,4 +224,13 @@ def only(items: list[Any]) -> Any:
     return items[0]
 
 
-__all__ = ["ObjectiveForward", "Taught", "headless", "hooked", "only", "term_inputs"]
+__all__ = [
+    "ObjectiveForward",
+    "Taught",
+    "answering",
+    "headless",
+    "hooked",
+    "is_fully_sharded",
+    "only",
+    "term_inputs",
+]

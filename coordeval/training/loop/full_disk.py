@@ -17,7 +17,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def told_of_a_full_disk(folder: Path) -> Iterator[None]:
-    """Turn errors for lack of room (TensorBoard's files, say) into LogNotWritten, with the remedy."""
+    """Turn errors for lack of room (in TensorBoard's files, say) into LogNotWritten."""
     try:
         yield
     except OSError as error:

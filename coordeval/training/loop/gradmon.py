@@ -48,7 +48,7 @@ class GradientMonitor:
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self._every, self._autocast = every, autocast
-        self._gain = shared_gain(model, max_numel)
+        self._norm = _owner(model, shared_gain(model, max_numel))
         self._parts: dict[str, dict[str, Stage1Objective]] = {}
         self._sums: dict[str, Tensor] = {}
         self._seconds = 0.0
@@ -84,9 +84,11 @@ class GradientMonitor:
                 **term_inputs(taught.places),
             )
             (upstream_NH,) = torch.autograd.grad(loss, leaf_NH)
-        if self._gain is not None and taught.hidden_NH.requires_grad:
+        if self._norm is not None and taught.hidden_NH.requires_grad:
+            # Read now: FSDP puts another tensor there for the time of a forward pass.
+            gain_H: Tensor = self._norm.weight
             (gradient_H,) = torch.autograd.grad(
-                taught.hidden_NH, self._gain, upstream_NH, retain_graph=True
+                taught.hidden_NH, gain_H, upstream_NH, retain_graph=True
             )
             return gradient_H.detach().double()
         return (upstream_NH.double() * leaf_NH.detach().double()).sum(dim=0)
@@ -109,6 +111,13 @@ def shared_gain(model: Any, max_numel: int) -> nn.Parameter | None:
         if name.endswith(_NORM) and parameter.requires_grad and parameter.numel() <= max_numel:
             found = parameter
     return found
+
+
+def _owner(model: Any, gain: nn.Parameter | None) -> Any:
+    """The module whose `weight` the gain is; None without a gain."""
+    if gain is None:
+        return None
+    return next(module for module in model.modules() if getattr(module, "weight", None) is gain)
 
 
 def gradient_metrics(gradients: dict[str, NDArray[np.float64]]) -> dict[str, float | None]:

@@ -72,11 +72,15 @@ class StopCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """
         del args, kwargs
         if self._stops():
-            self._request.agreed = True
-            self._request.saved_at = state.global_step
-            control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
+            self.stop_here(state, control)
         return control
+
+    def stop_here(self, state: Any, control: Any) -> None:
+        """Stop at the present step, whose evaluation a resumed run makes up; on all processes."""
+        self._request.agreed = True
+        self._request.saved_at = state.global_step
+        control.should_save = control.should_training_stop = True
+        control.should_evaluate = False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Leave out what is due at the end of an epoch: this is not one."""

@@ -172,8 +172,10 @@ class Stage1Trainer(Trainer):  # type: ignore[misc, unused-ignore]
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
         """A window's batches; its denominators are counted and reduced over all processes."""
-        if 0 < self.state.max_steps <= self.state.global_step:
-            # Resumed at the last step, inside an epoch: the library would take one step more.
+        finished = 0 < self.state.max_steps <= self.state.global_step
+        if finished or self.control.should_training_stop:
+            # Resumed at the last step, or stopped in an evaluation before the first: the library
+            # would take one step more.
             self._stop_request.over_at = self.state.global_step
             self.control.should_training_stop = True
             return [], None

@@ -42,7 +42,8 @@ class RolloutEvalCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     `output_dir`. `engine`: `hf` decodes with the model in training, `vllm` with an engine beside
     it, `process` in another process. `best_metric` is a key of the catalogue: the best weights are
     kept in `best/`. `stopped` says that training is being ended from outside: no evaluation is
-    started any more, and one under way ends after its batch, to go on when training does.
+    started any more, and one under way ends after its batch, to go on when training does; then
+    `on_stopped(state, control)` is called, on all processes, for the training to end at this step.
     `notify` hears of warnings, on the main process.
 
     What is misconfigured raises CoordevalError before the first step; what fails in an evaluation
@@ -74,13 +75,22 @@ class RolloutEvalCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         dump_samples: int = 10,
         trainer: Any = None,
         stopped: Callable[[], bool] = lambda: False,
+        on_stopped: Callable[[Any, Any], None] = lambda *_: None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
         if engine not in {"hf", "vllm", "process"}:
             raise ConfigError(f"rollout_eval.engine: {engine!r} is not one of hf, vllm, process")
-        if every < 0 or dump_samples < 0:
-            raise ConfigError("rollout_eval.every and dump_samples must not be negative")
+        if not isinstance(every, int) or every < 0 or dump_samples < 0:
+            raise ConfigError(
+                "rollout_eval.every and dump_samples must be whole numbers, and not negative"
+            )
+        if field_order not in {None, "desc_first", "geometry_first"}:
+            raise ConfigError(
+                f"rollout_eval.field_order: {field_order!r} is not one of desc_first, "
+                "geometry_first"
+            )
         if best_metric is not None:
+            best_metric = best_metric.removeprefix(PREFIX)
             metric_direction(best_metric)
         self.data = EvalData(
             data=data,
@@ -103,7 +113,8 @@ class RolloutEvalCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         }
         self.out = None if out is None else Path(out)
         self.trainer = trainer
-        self.stopped, self._notify = stopped, notify or (lambda text: say(f"warning: {text}"))
+        self.stopped, self.on_stopped = stopped, on_stopped
+        self._notify = notify or (lambda text: say(f"warning: {text}"))
         self._session: EvalSession | None = None
         self._last_step = -1
 
@@ -122,6 +133,8 @@ class RolloutEvalCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             error = found
         agree(ranks, error)
         self._session = session
+        if session is not None:
+            session.take_up(state)
         if self._owed(state, control):
             self._evaluate(state, control, given)
         self._last_step = state.global_step
@@ -170,6 +183,8 @@ class RolloutEvalCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         step = state.global_step
         if step == 0:
             return self.at_start
+        if self._session is not None and self._session.taken_up == step:
+            return False
         logged = any(
             row.get("step") == step and f"{PREFIX}seconds" in row for row in state.log_history
         )
@@ -186,9 +201,12 @@ class RolloutEvalCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if session is None or state.global_step == self._last_step:
             return
         if any(session.ranks.gather(self.stopped())):  # signals reach processes one by one
+            self.on_stopped(state, control)
             return
         self._last_step = state.global_step
         session.evaluate(given["model"], state, control)
+        if session.live.was_stopped:
+            self.on_stopped(state, control)
 
     def _take_finished(self, state: Any, control: Any) -> None:
         if self._session is not None:

@@ -62,6 +62,7 @@ class LiveEvaluator:
         self._ranks, self._vllm = ranks, vllm
         self._dump_samples, self._notify = dump_samples, notify
         self._followed = False
+        self.was_stopped = False
 
     def hf_engine(self, model: Any) -> HfEngine:
         """The engine around a model; raises what prompt and decode settings are refused with."""
@@ -71,29 +72,31 @@ class LiveEvaluator:
         """Roll out and score, with the model left as it was; None where that failed.
 
         What failed is told through `notify`; only a request to stop (KeyboardInterrupt) comes out.
+        `was_stopped` says afterwards, on all processes, whether it ended because training does.
         """
         if self._ranks.rank > 0:
             self._follow(model)
-            evaluated, failure = self._ranks.broadcast(None)
+            told = self._ranks.broadcast(None)
         else:
-            evaluated, failure = self._ranks.broadcast(self._lead(model, step, epoch))
+            told = self._ranks.broadcast(self._lead(model, step, epoch))
+        evaluated, failure, self.was_stopped = told
         if failure is not None:
             self._notify(f"the rollout evaluation at step {step} {failure}")
         return evaluated  # type: ignore[no-any-return]
 
     def _lead(
         self, model: Any, step: int, epoch: float | None
-    ) -> tuple[Evaluated | None, str | None]:
+    ) -> tuple[Evaluated | None, str | None, bool]:
         self._followed = self._ranks.world > 1
         try:
             with undisturbed(model) as inner:
-                return self._evaluate(model, inner, step, epoch), None
+                return self._evaluate(model, inner, step, epoch), None, False
         except Exception as error:  # noqa: BLE001 - the fence of an evaluation: training goes on
             if self._followed:  # the others wait for requests that will not come
                 self._ranks.broadcast(None)
             if isinstance(error, EvaluationStopped):
-                return None, f"was stopped: {error}"
-            return None, f"failed: {type(error).__name__}: {error}"
+                return None, f"was stopped: {error}", True
+            return None, f"failed: {type(error).__name__}: {error}", False
 
     def _follow(self, model: Any) -> None:
         following = False

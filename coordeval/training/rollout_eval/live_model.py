@@ -69,6 +69,7 @@ def undisturbed(model: Any) -> Iterator[Any]:
     try:
         inner = decoding_model(model)
         _leave_mixed_precision(inner)
+        _leave_swift_template(inner)
         device = next(inner.parameters()).device.type
         with torch.autocast(device, enabled=False):
             yield inner
@@ -84,6 +85,17 @@ def _leave_mixed_precision(model: Any) -> None:
     original = vars(model).get("_original_forward")
     if original is not None:
         model.forward = original
+
+
+def _leave_swift_template(model: Any) -> None:
+    """Take off ms-swift's hook, which makes a training batch of every call; put back likewise.
+
+    For Qwen2-VL and Qwen2.5-VL it would drop the cache of a generation in silence.
+    """
+    hooks = model._forward_pre_hooks  # noqa: SLF001
+    for key, hook in list(hooks.items()):
+        if type(getattr(hook, "__self__", None)).__module__.partition(".")[0] == "swift":
+            del hooks[key]
 
 
 class _Modules:

@@ -1,7 +1,8 @@
 """An evaluation handed to another process: the training goes on, and reads what came of it later.
 
 At most one runs at a time. The checkpoint is a folder of its own, so that no limit on the number of
-the trainer's checkpoints takes it away while it is read.
+the trainer's checkpoints takes it away while it is read. Where the training ends first, checkpoint
+and job stay for the resumed training to take up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.data.prompts import Prompt
 from coordeval.errors import ConfigError
+from coordeval.jsonl import load_json
 from coordeval.training.rollout_eval.runs import step_name
 from coordeval.training.rollout_eval.worker import write_job
 
@@ -90,6 +92,7 @@ class ProcessEvaluator:
             checkpoint=str(self.checkpoint_of(step).resolve()),
             out=str(out.resolve()),
             engine="auto",
+            epoch=epoch,
         )
         with log.open("wb") as handle:
             process = subprocess.Popen(  # noqa: S603 - our own module
@@ -113,6 +116,24 @@ class ProcessEvaluator:
             process=process,
             started=time.perf_counter(),
         )
+
+    def take_up(self, step: int) -> int | None:
+        """Start again what a training left under way, and say of which step; None for nothing.
+
+        `step` is where the training goes on from. What is of later steps, or of an earlier
+        training, is removed.
+        """
+        taken = None
+        for job in sorted((self._folder / "eval").glob(".step_*.job.json")):
+            left = int(job.name.removeprefix(".step_").removesuffix(".job.json"))
+            raw = load_json(job.read_bytes())
+            if taken is None and 0 < step >= left and self.checkpoint_of(left).is_dir():
+                self.start(left, raw.get("epoch"))
+                taken = left
+                continue
+            job.unlink()
+            shutil.rmtree(self.checkpoint_of(left), ignore_errors=True)
+        return taken
 
     def _described(self) -> dict[str, Any]:
         data, prompt = self._data, self._data.prompt
@@ -142,11 +163,10 @@ class ProcessEvaluator:
         return running
 
     def stop(self) -> None:
-        """Let an evaluation that is under way save what it has, and end; nobody hears of it."""
+        """Let an evaluation that is under way save what it has, and end, for `take_up`."""
         if self._running is not None:
             self._running.process.terminate()
             self._running.process.wait()
-            shutil.rmtree(self._running.checkpoint, ignore_errors=True)
             self._running = None
 
 

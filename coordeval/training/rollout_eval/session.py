@@ -111,6 +111,7 @@ class EvalSession:
     dump_samples: int
     notify: Callable[[str], None]
     last: Evaluated | None = None
+    taken_up: int | None = None
 
     def evaluate(self, model: Any, state: Any, control: Any) -> None:
         """Evaluate now, or hand the weights of now to another process."""
@@ -159,6 +160,19 @@ class EvalSession:
                 shutil.rmtree(incoming, ignore_errors=True)
 
     # ---- another process ----
+
+    def take_up(self, state: Any) -> None:
+        """Go on with what an interrupted training left to another process; on all processes.
+
+        Its step is `taken_up`. What cannot be read of it is told, and left.
+        """
+        taken = None
+        if self.process is not None and self.ranks.rank == 0:
+            try:
+                taken = self.process.take_up(state.global_step)
+            except (OSError, ValueError) as error:
+                self.notify(f"an evaluation left under way could not be taken up: {error}")
+        self.taken_up = self.ranks.broadcast(taken)
 
     def _hand_over(self, model: Any, state: Any, control: Any) -> None:
         assert self.process is not None

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from coordeval.errors import CoordevalError, RunMismatchError
+from coordeval.errors import CoordevalError, RunLockedError, RunMismatchError
 from coordeval.jsonl import dump_line, load_json
+
+SECONDS_BETWEEN_TRIES = 2.0
 
 
 def write_job(path: Path, **job: Any) -> None:
@@ -40,11 +43,15 @@ def run_job(job: dict[str, Any]) -> int:
         out.parent, checkpoint=job["checkpoint"], engine=job["engine"]
     )
     options = replace(options, out=out)
-    try:
-        outcome = rollout_checkpoint(options, notify=_say, handle_signals=True)
-    except RunMismatchError as error:
-        _say(f"{error}: kept as {set_aside(out).name}, and done anew")
-        outcome = rollout_checkpoint(options, notify=_say, handle_signals=True)
+    while True:
+        try:
+            outcome = rollout_checkpoint(options, notify=_say, handle_signals=True)
+            break
+        except RunMismatchError as error:
+            _say(f"{error}: kept as {set_aside(out).name}, and done anew")
+        except RunLockedError as error:  # by the process of a training that was killed
+            _say(f"{error}: waiting")
+            time.sleep(SECONDS_BETWEEN_TRIES)
     score_folder(outcome.path)
     return outcome.exit_code(max_errors=outcome.counts["rollouts"])
 

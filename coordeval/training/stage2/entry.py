@@ -72,6 +72,7 @@ def make_stage2_trainer(
 def _channel_a(parts: Parts, trainer: Stage1Trainer) -> Channel:
     from coordeval.training.stage2.channel_a import ChannelA
 
+    require_whole_weights(trainer)
     return ChannelA(
         trainer.model,
         parts.config.stage2,
@@ -91,9 +92,24 @@ def _channel_b(
     return open_channel_b(parts, trainer, notify)
 
 
+def require_whole_weights(trainer: Any) -> None:
+    """ConfigError where channel A would find the model's weights in pieces.
+
+    Its later iterations call the model inside the model's own call, and read rows of the tables.
+    """
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    kind = "FSDP" if trainer.is_fsdp_enabled else "DeepSpeed ZeRO 3"
+    if trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+        raise ConfigError(
+            f"channel A does not run under {kind}, which splits the weights: use data parallel "
+            "training (or ZeRO 2), or stage2.b_ratio: 1, which is channel B alone"
+        )
+
+
 def _require_stage2(config: TrainConfig) -> None:
     if config.stage != 2:
         raise ConfigError(f"stage: this is a configuration of stage {config.stage}, not 2")
 
 
-__all__ = ["check_stage2", "make_stage2_trainer", "train_stage2"]
+__all__ = ["check_stage2", "make_stage2_trainer", "require_whole_weights", "train_stage2"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from coordeval.training.loop.nonfinite import TrainingDiverged
 from coordeval.training.loop.stopping import StopRequest
 from coordeval.training.stage1 import train_stage1
 from coordeval.training.stage2 import entry
-from coordeval.training.stage2.entry import check_stage2, train_stage2
+from coordeval.training.stage2.entry import check_stage2, require_whole_weights, train_stage2
 from coordeval.training.stage2.schedule import is_b_step
 
 ELEVEN = [f"{n:04d}" for n in range(10)] + ["0010/empty"]
@@ -266,3 +267,10 @@ def test_each_stage_refuses_the_others_configuration(base, tmp_path):
     nothing = {"coord_gate_weight": 0.0, "channel_a": {"text_ce": 0.0, "weights": weights_of_a}}
     with pytest.raises(ConfigError, match="channel_a: no term has a weight"):
         train_stage2(config(base, tmp_path / "run", stage2=nothing))
+
+
+def test_channel_a_is_refused_weights_in_pieces():
+    """FSDP with channel A is a fault of the configuration, told before training."""
+    require_whole_weights(SimpleNamespace(is_fsdp_enabled=False))
+    with pytest.raises(ConfigError, match=r"channel A does not run under FSDP.*b_ratio: 1"):
+        require_whole_weights(SimpleNamespace(is_fsdp_enabled=True))
