@@ -7,7 +7,7 @@ training logs hold (losses, teacher-forced coordinate diagnostics, token accurac
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -165,6 +165,7 @@ _EVAL_PREFIXES = ("eval/", "eval_", "validation/", "val/", "val_")
 _GROUPS = (("detection/", "rollout/"), ("parsing/", "rollout/"), ("det_", ""))
 _ROLLOUT = "rollout/"
 """What our own evaluator in the loop puts before the catalogue's keys (`eval_rollout/coco/AP`)."""
+_CHANNEL = re.compile(r"coord_diag/(A1|A2|B)/([a-z0-9_]+)")
 _PLACEHOLDERS = {"<iou>": r"(0\.\d\d|1\.00|mean)", "<reason>": "([a-z_]+)", "<bucket>": "([a-z_]+)"}
 
 
@@ -199,6 +200,8 @@ def _look_up(name: str) -> tuple[str, int] | None:
     exact = _names().get(name)
     if exact is not None:
         return exact
+    if _CHANNEL.fullmatch(name) and key_info(name).meaning:
+        return name, 0
     if describe(name) is not None:
         return name, 0
     for pattern, key, rank in _alias_patterns():
@@ -238,10 +241,16 @@ def _alias_patterns() -> tuple[tuple[re.Pattern[str], str, int], ...]:
 
 
 def key_info(key: str) -> TrainingKey:
-    """What a key means; a key that no table knows gets the unit `none` and no direction."""
+    """What a key means; a key that no table knows gets the unit `none` and no direction.
+
+    `coord_diag/A2/w1` is `coord_diag/w1` at one place of stage 2 (iteration 0 is A1, the last A2).
+    """
     found = _by_key().get(key)
     if found is not None:
         return found
+    place = _CHANNEL.fullmatch(key)
+    if place is not None and (plain := _by_key().get(f"coord_diag/{place[2]}")) is not None:
+        return replace(plain, key=key, meaning=f"{plain.meaning}, at {place[1]}", names=(key,))
     metric = catalogue_info(key)
     if metric is not None:
         return TrainingKey(

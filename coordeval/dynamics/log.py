@@ -105,6 +105,11 @@ class TrainingLog:
         return int(steps) if steps >= 1 and steps == int(steps) else None
 
     @property
+    def has_channels(self) -> bool:
+        """Whether training steps take turns between objectives, as stage 2's channels do."""
+        return any(name.startswith(("loss/A1/", "loss/A2/", "loss/B/")) for name in self.origins)
+
+    @property
     def origins(self) -> set[str]:
         """The log's own names of all series."""
         return {series.origin for series in self.series.values()}

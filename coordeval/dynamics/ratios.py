@@ -76,6 +76,8 @@ class RatioAudit:
 def audit_ratios(logs: Sequence[TrainingLog], accumulation: int | None = None) -> list[RatioAudit]:
     """Audit every loss that a log holds for training and evaluation; logs without any give none.
 
+    Of a stage-2 training the total is left out: its evaluation has neither channel's objective.
+
     `accumulation` is the number of micro-batches where the logs do not say it.
     """
     out = []
@@ -84,6 +86,8 @@ def audit_ratios(logs: Sequence[TrainingLog], accumulation: int | None = None) -
         for key in sorted(keys, key=report_order):
             evaluation, training = log.get("eval", key), log.get("train", key)
             if key_info(key).unit != "loss" or evaluation is None or training is None:
+                continue
+            if log.has_channels and key_info(key).total:
                 continue
             out.append(_audit(log, training, evaluation, accumulation or log.accumulation))
     return out

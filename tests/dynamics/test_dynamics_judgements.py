@@ -51,6 +51,15 @@ def test_an_unusual_number_of_steps_is_found_where_it_is_known():
     assert (audit.steps, audit.confirmed) == (7, True)
 
 
+def test_channels_that_take_turns_are_not_held_against_one_loss():
+    """Stage 2's steps have other objectives than its evaluation: no ratio of totals is judged."""
+    rows = [(1, {"loss": 9.0, "loss/A1/text_ce": 1.0}), (2, {"loss": 2.0, "loss/B/text_ce": 1.0})]
+    plain = [(1, {"loss": 9.0, "loss/text_ce": 1.0}), (2, {"loss": 2.0, "loss/text_ce": 1.0})]
+    evaluated = [(2, {"eval_loss": 1.0})]
+    assert audit_ratios([log("stage2", rows + evaluated)]) == []
+    assert [audit.key for audit in audit_ratios([log("stage1", plain + evaluated)])] == ["loss"]
+
+
 def test_noise_around_one_is_one_scale():
     """A median near 1 is fine however the rows scatter."""
     draw = random.Random(0)

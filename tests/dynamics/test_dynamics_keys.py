@@ -84,3 +84,13 @@ def test_units_and_directions():
 def test_the_docs_table_lists_every_key():
     """The generated table has one row per key."""
     assert len(keys_markdown().splitlines()) == len(TRAINING_KEYS) + 2
+
+
+def test_diagnoses_of_a_channel_are_those_of_stage_1_at_their_place():
+    """`coord_diag/A2/w1` has w1's unit and direction, and a name of its own."""
+    plain, placed = key_info("coord_diag/w1"), key_info("coord_diag/A2/w1")
+    assert (placed.unit, placed.better) == (plain.unit, plain.better) == ("ratio", "lower")
+    assert placed.meaning.endswith("at A2") and placed.key == "coord_diag/A2/w1"
+    assert read_key("coord_diag/B/w1") == ("train", "coord_diag/B/w1", 0, True)
+    assert not read_key("coord_diag/B/none_such").known
+    assert not read_key("coord_diag/C/w1").known
