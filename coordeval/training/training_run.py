@@ -160,10 +160,12 @@ def check_training(
     request = StopRequest()
     rollout_callback(parts, request, notify)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    trainer = make(parts, request, [], notify)
-    with suppress(OSError):  # somebody else's by now
-        for path in missing:  # the library makes them
-            path.rmdir()
+    try:
+        trainer = make(parts, request, [], notify)
+    finally:
+        with suppress(OSError):  # somebody else's by now
+            for path in missing:  # the library makes them
+                path.rmdir()
     try:
         found = trainer.dry_run()
     finally:

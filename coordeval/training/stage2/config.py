@@ -197,6 +197,11 @@ class RolloutConfig:
             raise ConfigError(
                 "stage2.channel_b.rollout.server: the address of the server is missing"
             )
+        if self.engine != "server" and self.server is not None:
+            raise ConfigError(
+                "stage2.channel_b.rollout.server is read with engine: server alone, and this is "
+                f"engine: {self.engine}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +325,8 @@ class Stage2Config:
             raise ConfigError("stage2.b_ratio is a share of steps, from 0 to 1")
         _not_negative("stage2.coord_gate_weight", self.coord_gate_weight)
         _not_negative("stage2.sigma", self.sigma)
+        if self.truncate is not None:
+            _not_negative("stage2.truncate", self.truncate)
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError("stage2.temperature must be above 0")
 

@@ -1,8 +1,8 @@
 """Which optimizer steps belong to channel B: a function of the step's number alone.
 
 So the answer is the same on every process, in every order of asking, and after a resume. Shares
-are taken as the decimal fractions that they were written as: 0.1 is a tenth, not the binary number
-next to it, for which floor((s + 1) r) would come out wrong at some steps.
+are taken as the fractions that they were meant as: 0.1 is a tenth and 1 / 3 a third, not the binary
+numbers next to them, for which floor((s + 1) r) would come out wrong at some steps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from coordeval.training.stage2.config import CurriculumConfig, Stage2Config
+
+SIMPLE = 1_000_000
+"""No two fractions of denominators up to this one are the same number in floating point."""
 
 
 def is_b_step(step: int, b_ratio: float, curriculum: CurriculumConfig | None = None) -> bool:
@@ -46,10 +49,16 @@ def count_b_steps(
 
 
 def as_written(share: float) -> Fraction:
-    """The shortest decimal that stands for a number, exactly; ValueError outside 0 .. 1."""
+    """The simple fraction that a number stands for: 0.1 for a tenth, 1 / 3 for a third.
+
+    It is the one of a denominator up to `SIMPLE` that is this number in floating point; where there
+    is none, the shortest decimal that stands for the number. ValueError outside 0 .. 1.
+    """
     if not 0 <= share <= 1:
         raise ValueError(f"a share of steps is from 0 to 1, not {share}")
-    return Fraction(repr(float(share)))
+    written = Fraction(repr(float(share)))
+    simple = written.limit_denominator(SIMPLE)
+    return simple if float(simple) == share else written
 
 
 def channels_used(config: Stage2Config) -> tuple[bool, bool]:
@@ -60,4 +69,4 @@ def channels_used(config: Stage2Config) -> tuple[bool, bool]:
     return min(shares) < 1, max(shares) > 0
 
 
-__all__ = ["as_written", "channels_used", "count_b_steps", "is_b_step"]
+__all__ = ["SIMPLE", "as_written", "channels_used", "count_b_steps", "is_b_step"]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from coordeval.training.stage2.reading import ReadRollout
     from coordeval.training.stage2.target_context import TargetContext
 
+_CLOSED_BY = {"[": "]", "{": "}"}
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)
 _MAP_KEY = re.compile(r'"object_(\d{1,9})"[ \t\n\r]*+:[ \t\n\r]*+\Z')
 
 
@@ -69,9 +71,10 @@ def prefix_target(
     """The target of a readable rollout; false positives and dropped records in it are not taught.
 
     Behind the last whole record everything is cut, be it a broken record, the closing of the
-    container or prose. A rollout without misses whose own closing is canonical keeps it. The
-    opening of the container, and separators, are taught where they are canonical, separators with
-    the record behind them. `multiplier` weighs the structure of missed objects and what closes.
+    container or prose; lists that stand open around records are closed there. A rollout without
+    misses whose own closing is the one it needs keeps it. The opening of the container, and
+    separators, are taught where they are canonical, separators with the record behind them.
+    `multiplier` weighs the structure of missed objects and what closes.
     """
     missed = [truth.written[index] for index in judged.missed]
     extended = _extended(reading, missed, context)
@@ -116,6 +119,9 @@ def _extended(
     last = reading.whole[-1] if reading.whole else None
     prefix_end = last.end if last is not None else reading.inside
     closing = closing_text(dialect)
+    left_open = _left_open(reading)
+    if not missed:
+        closing = left_open + closing
     if not missed and own.text.startswith(closing, prefix_end):
         cut = own.cut_before(prefix_end + len(closing))
         if cut.char == prefix_end + len(closing):
@@ -127,6 +133,8 @@ def _extended(
         + render_record(obj.desc, obj.kind, obj.bins, dialect)
         for step, obj in enumerate(missed)
     ]
+    if added:
+        added[0] = left_open + added[0]
     cut = own.cut_before_punctuation(prefix_end, not_before=last.start if last is not None else 0)
     anew = context.tokenise(own.text[cut.char : prefix_end] + "".join(added) + closing)
     written = TokenText([*own.token_ids[: cut.token], *anew], context.table)
@@ -134,6 +142,20 @@ def _extended(
     widths = tuple(_written_width(piece, context) for piece in added)
     prefix_end = len(written.text) - sum(widths) - len(closing)
     return _Extended(written, cut.token, prefix_end, widths)
+
+
+def _left_open(reading: ReadRollout) -> str:
+    """What closes the lists and objects that stand open between whole records, as in `[[{...}`."""
+    ends = [reading.inside, *(record.end for record in reading.whole)]
+    between = zip(ends, (record.start for record in reading.whole), strict=False)
+    closers: list[str] = []
+    for start, end in between:
+        for sign in _STRING.sub("", reading.written.text[start:end]):
+            if sign in _CLOSED_BY:
+                closers.append(_CLOSED_BY[sign])
+            elif closers and sign == closers[-1]:
+                closers.pop()
+    return "".join(reversed(closers))
 
 
 def _map_numbers(reading: ReadRollout) -> list[int]:

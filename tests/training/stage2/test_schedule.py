@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordeval.training.stage2.config import CurriculumConfig, Stage2Config
-from coordeval.training.stage2.schedule import channels_used, count_b_steps, is_b_step
+from coordeval.training.stage2.schedule import (
+    as_written,
+    channels_used,
+    count_b_steps,
+    is_b_step,
+)
 
 THOUSANDTHS = st.integers(0, 1000).map(lambda n: n / 1000)
 CURRICULA = st.builds(CurriculumConfig, start=THOUSANDTHS, steps=st.integers(0, 300))
@@ -29,8 +34,23 @@ def test_b_steps_follow_the_formula(share, step):
 def test_the_first_n_steps_hold_floor_n_r(share, steps):
     """Counting the B steps one by one gives floor(n r), for any share."""
     found = sum(is_b_step(step, share) for step in range(min(steps, 300)))
-    assert found == int(Fraction(repr(share)) * min(steps, 300))
-    assert count_b_steps(steps, share) == int(Fraction(repr(share)) * steps)
+    assert found == int(as_written(share) * min(steps, 300))
+    assert count_b_steps(steps, share) == int(as_written(share) * steps)
+
+
+@given(st.integers(1, 999), st.data())
+def test_a_quotient_is_the_fraction_that_it_was_meant_as(whole, data):
+    """1 / 3 is every third step, though no decimal and no binary number is a third."""
+    part = data.draw(st.integers(0, whole))
+    assert as_written(part / whole) == Fraction(part, whole)
+    assert is_b_step(whole - 1, 1 / whole)
+    assert count_b_steps(whole * 7, part / whole) == part * 7
+
+
+@given(st.floats(0, 1))
+def test_a_share_is_never_taken_for_another_number(share):
+    """Whatever fraction is taken, in floating point it is the share that was given."""
+    assert float(as_written(share)) == share
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from stage2_setup import config
 from typer.testing import CliRunner
 
 from coordeval.cli.app import app
+from coordeval.errors import ConfigError
 from coordeval.runs import open_run
 from coordeval.training.config import RolloutEvalConfig
 from coordeval.training.config_file import config_yaml
@@ -70,6 +71,16 @@ def test_a_dry_run_prints_both_channels(best, tmp_path):
     code, printed = _run(path, "--dry-run", "--json")
     found = json.loads(printed)
     assert found["channel_B"]["rollout/samples/total"] == len(found["sample_ids"]) == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_that_is_refused_leaves_nothing_either(best, tmp_path):
+    """What only the channel's engine refuses comes after the library has made the folder."""
+    path = _file(tmp_path, best)
+    limit = "stage2.channel_b.rollout.decode.max_new_tokens=0"
+    with pytest.raises(ConfigError, match="max-new-tokens must be at least 1"):
+        _run(path, "--dry-run", "--set", limit)
     assert not (tmp_path / "run").exists()
 
 

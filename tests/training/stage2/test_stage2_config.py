@@ -31,6 +31,7 @@ def _built(**rest):
         ({"stage": 2, "stage2": {"b_ration": 0.1}}, "did you mean stage2.b_ratio"),
         ({"stage": 2, "stage2": {"b_ratio": 1.5}}, "b_ratio is a share"),
         ({"stage": 2, "stage2": {"channel_a": {"iteration": 3}}}, "channel_a.iterations"),
+        ({"stage": 2, "stage2": {"truncate": -1}}, "stage2.truncate must be finite and not neg"),
         ({"stage": 3}, "there are 1 and 2"),
         ({"attention": "sdap"}, "attention: 'sdap' is not one of auto"),
     ],
@@ -39,6 +40,15 @@ def test_what_a_stage_does_not_read_is_refused(given, message):
     """A section of the other stage says where its settings belong."""
     with pytest.raises(ConfigError, match=message):
         _built(**given)
+
+
+def test_a_servers_address_without_that_engine_is_refused():
+    """Nobody who names a server is left to believe that it makes the rollouts."""
+    rollout = {"server": "http://localhost:8000"}
+    with pytest.raises(ConfigError, match=r"rollout.server is read with engine: server alone.*hf"):
+        _built(stage=2, stage2={"channel_b": {"rollout": rollout}})
+    given = {"channel_b": {"rollout": rollout | {"engine": "server"}}}
+    assert _built(stage=2, stage2=given).stage2.channel_b.rollout.server == rollout["server"]
 
 
 def test_changes_of_the_other_stage_are_refused(tmp_path):

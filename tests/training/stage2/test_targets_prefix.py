@@ -237,6 +237,28 @@ def test_an_empty_list_is_extended_behind_its_bracket():
     assert (target.labels_T == target.token_ids).all()
 
 
+@pytest.mark.parametrize("missed", [(), (TRUE_DOG,)])
+@pytest.mark.parametrize(
+    ("before", "behind", "closers"),
+    [
+        ("[", "", "]"),
+        ("[", "]]}", "]"),
+        ("[[", "", "]]"),
+        ("[], [", "", "]"),
+        ('["[", ', "", "]"),
+    ],
+)
+def test_lists_that_stand_open_around_records_are_closed(before, behind, closers, missed):
+    """The end of a target closes all that was opened, and only then the container."""
+    own = context(target="prefix")
+    start = '{"objects": [' + before + CAT
+    target = build_target(rollout(start + behind), sample(TRUE_CAT, *missed), own)
+    assert text_of(target.token_ids) == start + closers + (", " + DOG if missed else "") + "]}"
+    assert (target.counts.matched, target.counts.missed) == (1, len(missed))
+    ends = len(ids_of(closers + "]}")) if not missed else len(ids_of("]}]}"))
+    assert (target.labels_T[-1 - ends :] == target.token_ids[-1 - ends :]).all()
+
+
 def test_special_and_coordinate_tokens_in_descriptions_are_read_and_never_taught_as_slots():
     """Real special tokens inside a description: ids stay, slots are those of the list alone."""
     own = context(target="prefix", tokens=TokenWeights(matched_desc=1.0))
