@@ -1,7 +1,7 @@
 """The bin grid: coordinate tokens <-> bins <-> pixels.
 
-K = 1000 bins, 0..999. A frame says what a bin means in pixels; every frame is linear and starts
-at 0, so it is fully described by a denominator and an extent per axis.
+K = 1000 bins, 0..999. A frame says what a bin means in pixels; every frame is linear, so it is
+fully described by a denominator, an extent per axis, and where inside its bin a point lies.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from coordeval.errors import CheckpointError, ConfigError
+from coordeval.resizing import smart_resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,21 +42,30 @@ def parse_coord_token(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordFrame:
-    """What a bin means: pixel = bin / denominator * extent(width, height).
+    """What a bin means: pixel = (bin + offset) / denominator * extent(width, height).
 
     `extent` is `size_minus_one` (the first bin is the first pixel, the last bin the last pixel),
-    `size`, or `longer_side` (the image is padded to a square at the right and the bottom).
+    `size`, `longer_side` (the image is padded to a square at the right and the bottom), `pixel`
+    (numbers are pixels of the image), or `resized` (numbers are pixels of the image as a
+    processor resized it: `resize` holds its factor, least and most pixels, see `smart_resize`).
     """
 
     name: str
     denominator: int
-    extent: Literal["size_minus_one", "size", "longer_side"]
+    extent: Literal["size_minus_one", "size", "longer_side", "pixel", "resized"]
+    offset: float = 0.0
+    resize: tuple[int, int, int] | None = None
 
     def extents_px(self, width: int, height: int) -> tuple[float, float]:
         """Pixels that `denominator` bins span along x and y."""
         if self.extent == "longer_side":
             side = float(max(width, height))
             return side, side
+        if self.extent == "pixel":
+            return 1.0, 1.0
+        if self.resize is not None:
+            resized_width, resized_height = smart_resize(width, height, *self.resize)
+            return width / resized_width, height / resized_height
         if self.extent == "size":
             return float(width), float(height)
         return float(width - 1), float(height - 1)
@@ -64,7 +74,7 @@ class CoordFrame:
         self, bins_xy: Sequence[float] | NDArray[Any], width: int, height: int
     ) -> NDArray[np.float64]:
         """Bins to pixels; the last axis alternates x, y; shapes are kept, empty stays empty."""
-        pixels = np.array(bins_xy, dtype=np.float64)
+        pixels = np.array(bins_xy, dtype=np.float64) + self.offset
         extent_x, extent_y = self.extents_px(width, height)
         pixels[..., 0::2] *= extent_x
         pixels[..., 1::2] *= extent_y
@@ -82,7 +92,7 @@ class CoordFrame:
                 bins[..., axis::2] /= extent
             else:
                 bins[..., axis::2] = 0.0
-        return bins
+        return bins - self.offset
 
 
 FRAMES: dict[str, CoordFrame] = {
@@ -93,14 +103,44 @@ FRAMES: dict[str, CoordFrame] = {
 }
 DEFAULT_FRAME = "coordexp"
 
+FOREIGN_FRAMES: dict[str, CoordFrame] = {
+    "centre-1000": CoordFrame(name="centre-1000", denominator=1000, extent="size", offset=0.5),
+    "pixels": CoordFrame(name="pixels", denominator=1, extent="pixel"),
+}
+"""Frames of other models' numbers, which need not be 0..999 and have no coordinate tokens."""
+
+_UNIT = re.compile(r"unit-([1-9]\d{0,9})", re.ASCII)
+_RESIZED = re.compile(r"resized-(\d{1,4}):(\d{1,12}):(\d{1,12})", re.ASCII)
+
+
+def resized_frame(factor: int, min_pixels: int, max_pixels: int) -> CoordFrame:
+    """Pixels of the image after `smart_resize`; its name holds the three numbers."""
+    return CoordFrame(
+        name=f"resized-{factor}:{min_pixels}:{max_pixels}",
+        denominator=1,
+        extent="resized",
+        resize=(factor, min_pixels, max_pixels),
+    )
+
 
 def frame_named(name: str) -> CoordFrame:
-    """The frame of that name; ConfigError lists the known ones."""
-    try:
-        return FRAMES[name]
-    except KeyError:
-        known = ", ".join(FRAMES)
-        raise ConfigError(f"unknown coordinate frame {name!r}: use one of {known}") from None
+    """The frame of that name; ConfigError lists the known ones.
+
+    `unit-N` is k / N * size for any N; `resized-FACTOR:MIN:MAX` see `resized_frame`.
+    """
+    found = FRAMES.get(name) or FOREIGN_FRAMES.get(name)
+    if found is not None:
+        return found
+    match = _UNIT.fullmatch(name)
+    if match is not None:
+        return CoordFrame(name=name, denominator=int(match[1]), extent="size")
+    match = _RESIZED.fullmatch(name)
+    if match is not None:
+        factor, low, high = map(int, match.groups())
+        if factor and low <= high and high:
+            return resized_frame(factor, low, high)
+    known = ", ".join((*FRAMES, *FOREIGN_FRAMES, "unit-N", "resized-FACTOR:MINPIXELS:MAXPIXELS"))
+    raise ConfigError(f"unknown coordinate frame {name[:60]!r}: use one of {known}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +164,7 @@ def quantise(
     *,
     is_box: bool = True,
     rounding: Rounding = "nearest",
+    max_bin: int = MAX_BIN,
 ) -> Quantised:
     """Pixels of one geometry to bins.
 
@@ -131,7 +172,7 @@ def quantise(
     floor of a box's top-left corner and the ceiling of its bottom-right one (points of polygons
     and lines are always rounded to nearest). Values beyond the grid are clamped and counted. A
     box with positive sides that collapses is widened by one bin; a box that was empty or inverted
-    already stays so.
+    already stays so. `max_bin` is the largest number of the grid.
     """
     raw = frame.to_bins(values_px, width, height)
     # A real bin a hair above an integer (float error of a round trip) must not jump outward.
@@ -141,7 +182,7 @@ def quantise(
         rounded = np.concatenate([np.floor(raw[:2]), np.ceil(raw[2:])])
     else:
         rounded = _round_half_up(raw)
-    clipped = np.clip(rounded, 0, MAX_BIN)
+    clipped = np.clip(rounded, 0, max_bin)
     clamped = int(np.count_nonzero(clipped != rounded))
     bins = [int(value) for value in clipped]
     widened = False
@@ -149,10 +190,10 @@ def quantise(
         for low, high in ((0, 2), (1, 3)):
             if values_px[high] > values_px[low] and bins[high] <= bins[low]:
                 widened = True
-                if bins[low] < MAX_BIN:
+                if bins[low] < max_bin:
                     bins[high] = bins[low] + 1
                 else:
-                    bins[low], bins[high] = MAX_BIN - 1, MAX_BIN
+                    bins[low], bins[high] = max_bin - 1, max_bin
     return Quantised(bins=tuple(bins), clamped=clamped, widened=widened)
 
 
@@ -211,6 +252,7 @@ class CoordVocabulary:
 __all__ = [
     "COORD_TOKEN_RE",
     "DEFAULT_FRAME",
+    "FOREIGN_FRAMES",
     "FRAMES",
     "MAX_BIN",
     "NUM_BINS",
@@ -222,4 +264,5 @@ __all__ = [
     "frame_named",
     "parse_coord_token",
     "quantise",
+    "resized_frame",
 ]

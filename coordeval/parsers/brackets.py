@@ -79,11 +79,11 @@ def _pieces(coordinates: Coordinates) -> re.Pattern[str]:
     )
 
 
-def find_extent(text: str, opening: int) -> Extent:
+def find_extent(text: str, opening: int, record_start: re.Pattern[str] = RECORD_START) -> Extent:
     """Find the `]` of the list that opens at `opening`, or where the list must have ended without.
 
-    A missing `]` shows by the next key, the next record or the end of the record. Raises
-    TruncatedText where the text ends inside the list.
+    A missing `]` shows by the next key, the next record (which begins with `record_start`) or the
+    end of the record. Raises TruncatedText where the text ends inside the list.
     """
     depth = 0
     place = opening + 1
@@ -103,7 +103,7 @@ def find_extent(text: str, opening: int) -> Extent:
             if string := _PLAIN_STRING.match(text, at):
                 place = string.end()
         elif character == "{":
-            if RECORD_START.match(text, at):
+            if record_start.match(text, at):
                 return Extent(opening + 1, at, at, closed=False)
             if inner := _INNER_MAP.match(text, at):
                 place = inner.end()
@@ -195,4 +195,12 @@ def read_list(text: str, opening: int, coordinates: Coordinates) -> tuple[Conten
     )
 
 
-__all__ = ["Contents", "coordinate_pattern", "read_list", "read_numbers"]
+__all__ = [
+    "MAX_VALUE",
+    "Contents",
+    "Extent",
+    "coordinate_pattern",
+    "find_extent",
+    "read_list",
+    "read_numbers",
+]

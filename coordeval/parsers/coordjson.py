@@ -1,18 +1,36 @@
-"""The entry of the parser: the fast path where it answers, the careful one for the rest."""
+"""The entry of the parser: the fast path where it answers, the careful one for the rest.
+
+Texts in other models' dialects go to the parser of their family.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordeval.parsers.cogvlm import parse_cogvlm
 from coordeval.parsers.container import parse_careful
-from coordeval.parsers.dialects import DEFAULT_DIALECT, Dialect, dialect_named
+from coordeval.parsers.dialects import DEFAULT_DIALECT, Dialect, Family, dialect_named
 from coordeval.parsers.fast import parse_fast
+from coordeval.parsers.florence2 import parse_florence2
+from coordeval.parsers.json_records import parse_json_records
+from coordeval.parsers.paligemma import parse_paligemma
+from coordeval.parsers.rex_omni import parse_rex_omni
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordeval.records import ParsedRollout
 
 PARSER_VERSION = "2"
 """Raised whenever the same text may be judged differently."""
+
+FOREIGN_PARSERS: dict[Family, Callable[[str, Dialect], ParsedRollout]] = {
+    "json": parse_json_records,
+    "rex-omni": parse_rex_omni,
+    "paligemma": parse_paligemma,
+    "florence2": parse_florence2,
+    "cogvlm": parse_cogvlm,
+}
 
 
 def parse(text: str, dialect: Dialect | str = DEFAULT_DIALECT) -> ParsedRollout:
@@ -24,6 +42,9 @@ def parse(text: str, dialect: Dialect | str = DEFAULT_DIALECT) -> ParsedRollout:
     """
     if isinstance(dialect, str):
         dialect = dialect_named(dialect)
+    foreign = FOREIGN_PARSERS.get(dialect.family)
+    if foreign is not None:
+        return foreign(text, dialect)
     parsed = parse_fast(text, dialect)
     return parsed if parsed is not None else parse_careful(text, dialect)
 

@@ -51,13 +51,20 @@ _RECORD_END = (
     + _W
     + r"(?:\Z|<\||```)))"
 )
-_RESYNC = re.compile(
-    r'\\["\\]'
-    r'|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=' + _W + r"[:,}\]])"
-    "|(?P<start>" + RECORD_START.pattern + ")"
-    "|(?P<end>" + _RECORD_END + ")",
-    re.DOTALL,
-)
+
+
+def resync_pattern(record_start: str) -> re.Pattern[str]:
+    """What ends a broken record, where `record_start` is how the next one begins."""
+    return re.compile(
+        r'\\["\\]'
+        r'|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=' + _W + r"[:,}\]])"
+        "|(?P<start>" + record_start + ")"
+        "|(?P<end>" + _RECORD_END + ")",
+        re.DOTALL,
+    )
+
+
+_RESYNC = resync_pattern(RECORD_START.pattern)
 # Closing brackets in the middle of an open string may be its own text; at the very end of the
 # answer they close the container, and the quote is what is missing.
 _CLOSED_AT_END = re.compile(
@@ -193,13 +200,15 @@ def closes_container(text: str, bracket: int) -> bool:
     return rest >= len(text) or text.startswith(("<|", "```"), rest)
 
 
-def resync(text: str, opening: int, position: int) -> tuple[int, bool]:
+def resync(
+    text: str, opening: int, position: int, pattern: re.Pattern[str] = _RESYNC
+) -> tuple[int, bool]:
     """Where the broken record that opened at `opening` ends, searching from `position`.
 
     Returns the position after its closing brace, or the end of its content before the next
     record; and whether any such place was found (else the position is the end of the text).
     """
-    for match in _RESYNC.finditer(text, position):
+    for match in pattern.finditer(text, position):
         if match.lastgroup == "end":
             return match.end(), True
         if match.lastgroup == "start":
@@ -231,6 +240,7 @@ __all__ = [
     "closes_container",
     "read_string",
     "resync",
+    "resync_pattern",
     "skip_nested",
     "skip_spaces",
     "skip_value",

@@ -49,4 +49,9 @@ ISSUES: dict[str, str] = {
     "stopped_by_guard": "the loop guard ended the rollout",
 }
 
-__all__ = ["DROP_REASONS", "ISSUES"]
+FOREIGN_ISSUES: dict[str, str] = {
+    "single_quotes": "strings in single quotes, as Python writes them (JSON dialects of others)",
+}
+"""Issues that only other models' dialects have; metrics list them where they occur."""
+
+__all__ = ["DROP_REASONS", "FOREIGN_ISSUES", "ISSUES"]

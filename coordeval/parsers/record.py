@@ -280,8 +280,13 @@ def _judge(fields: Fields, dialect: Dialect) -> _Drop | None:
     return dropped
 
 
-def judge_values(values: Sequence[int], kind: GeometryKind, *, in_bins: bool) -> _Drop | None:
-    """Arity, range and degeneracy of a plain list of coordinates; None where it is valid."""
+def judge_values(
+    values: Sequence[int], kind: GeometryKind, *, in_bins: bool, largest: int = MAX_BIN
+) -> _Drop | None:
+    """Arity, range and degeneracy of a plain list of coordinates; None where it is valid.
+
+    Where the values are bins, none may be above `largest`.
+    """
     count = len(values)
     if count < _LEAST_VALUES[kind]:
         return reasons.WRONG_ARITY, "too_few", None, None
@@ -289,8 +294,8 @@ def judge_values(values: Sequence[int], kind: GeometryKind, *, in_bins: bool) ->
         return reasons.WRONG_ARITY, "too_many", None, None
     if count % 2:
         return reasons.WRONG_ARITY, "odd_count", None, None
-    if in_bins and max(values) > MAX_BIN:
-        slot = next(i for i, value in enumerate(values) if value > MAX_BIN)
+    if in_bins and max(values) > largest:
+        slot = next(i for i, value in enumerate(values) if value > largest)
         return reasons.COORD_OUT_OF_RANGE, None, str(values[slot]), slot
     if kind == "bbox_2d":
         if values[2] <= values[0] or values[3] <= values[1]:

@@ -12,9 +12,9 @@ from rollout_setup import parts_of, rollouts_of
 from safetensors.torch import load_file
 from stage1_setup import tiny_base
 
+from coordeval.data.images import load_upright_rgb
 from coordeval.engines.hf_inputs import encode_sample
 from coordeval.errors import ConfigError
-from coordeval.training.data.dataset import load_upright_rgb
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "engines"))
 

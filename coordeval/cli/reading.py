@@ -1,0 +1,75 @@
+"""How a run's texts are read: its own dialect and frame, or others that options ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coordeval.parsers.dialects import Dialect, FieldOrder
+    from coordeval.runs import Run
+
+
+def read_as(run: Run, *, dialect: str | None, field_order: str | None, frame: str | None) -> Run:
+    """The run with another reading than its own where options ask for one.
+
+    `dialect` is a name, a TOML file or `auto`. `frame` says what the numbers of any dialect mean;
+    without it another model's dialect means what its family means by them. Raises ConfigError.
+    """
+    from coordeval.cli.auto_dialect import decide_dialect, texts_of
+    from coordeval.coords import frame_named
+    from coordeval.parsers.dialects import AUTO_DIALECT
+
+    meta = dict(run.meta)
+    if frame is not None:
+        meta["frame"] = frame_named(frame).name
+    if dialect == AUTO_DIALECT:
+        own_frame = replace(run, meta=meta).frame
+        proposal = decide_dialect(texts_of(run), own_frame, where=str(run.path))
+        meta["dialect_proposal"] = proposal.to_json()
+        dialect = proposal.chosen
+    chosen = _chosen(meta, dialect, field_order)
+    if chosen is not None and chosen.is_foreign and frame is not None:
+        chosen = replace(chosen, frame=meta["frame"])
+    if chosen is not None:
+        meta["dialect"] = chosen.to_json()
+    return replace(run, meta=meta)
+
+
+def _chosen(meta: dict[str, object], name: str | None, field_order: str | None) -> Dialect | None:
+    """The dialect that options and run.json lead to; None where neither names one."""
+    from coordeval.parsers.dialects import (
+        DEFAULT_DIALECT,
+        dialect_from_json,
+        dialect_named,
+        with_field_order,
+    )
+
+    order = _field_order(field_order)
+    enforce = order is not None
+    if name is not None:
+        return dialect_named(name, field_order=order, enforce_field_order=enforce)
+    stored = meta.get("dialect")
+    if isinstance(stored, dict):
+        dialect = dialect_from_json(stored)
+        return with_field_order(dialect, order, enforce=True) if enforce else dialect
+    return (
+        dialect_named(DEFAULT_DIALECT, field_order=order, enforce_field_order=True)
+        if enforce
+        else None
+    )
+
+
+def _field_order(text: str | None) -> FieldOrder | None:
+    from coordeval.errors import ConfigError
+
+    if text is None:
+        return None
+    if text == "desc_first":
+        return "desc_first"
+    if text == "geometry_first":
+        return "geometry_first"
+    raise ConfigError(f"--field-order {text!r}: use desc_first or geometry_first")
+
+
+__all__ = ["read_as"]

@@ -1,0 +1,144 @@
+"""Florence-2: a name, then its location tokens, four for each box; names follow one another.
+
+    car<loc_53><loc_332><loc_933><loc_774>wheel<loc_708><loc_564><loc_865><loc_765><loc_1><...>
+
+x1 y1 x2 y2 on 1000 bins, and a bin stands for its centre: pixel = (bin + 0.5) / 1000 * size.
+`<poly>...</poly>` around location tokens makes one polygon of them. Source: microsoft/Florence-2,
+`processing_florence2` (task `<OD>`, `BoxQuantizer` in mode floor), as transformers'
+`models/florence2` carries it; `<s>`, `</s>` and `<pad>` are removed there before parsing: those
+that open the text are part of what Florence-2 generates and no issue here.
+
+A record is one box. The first one of a name spans from the name on, the others their own tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from coordeval.parsers.findings import Findings, whole_number
+from coordeval.parsers.numbers import TRUNCATED, Written, add_box, inner_bounds
+
+if TYPE_CHECKING:
+    from coordeval.parsers.dialects import Dialect
+    from coordeval.records import GeometryKind, ParsedRollout
+
+# A location token, or what may be left of one that stands among others.
+_LOCATION = re.compile(
+    r"<loc_(?P<number>[^<>\s]{0,12}+)>|<loc_\d{1,6}(?![\d>])|loc_\d{1,6}+>"
+    r"|<(?!/?(?:s|pad|od|box|bbox|ground|obj|poly|sep|and)>)[^<>\s]{1,16}+>",
+    re.ASCII,
+)
+_CUT_TOKEN = re.compile(r"<(?:l|lo|loc|loc_[^<>\s]{0,12}+|/?p|/?po|/?pol|/?poly)?\Z")
+_TAGS = re.compile(r"</?(?:od|box|bbox|ground|obj|poly|sep|and)>")
+_OPENING = re.compile(r"(?:</?s>|<pad>|\s)*+")
+_BOX = 4
+
+
+def parse_florence2(text: str, dialect: Dialect) -> ParsedRollout:
+    """Read any text; never raises, in time linear in its length."""
+    found = Findings(text, dialect)
+    if not text.strip():
+        found.issues["empty_output"] = 1
+        return found.result()
+    opening = _OPENING.match(text)
+    assert opening is not None
+    start, end = inner_bounds(found)
+    found.issues["text_before"] = int("<" in text[opening.end() : start])
+    cut = _CUT_TOKEN.search(text, start, end) if end == len(text) else None
+    matches = _locations(text, start, end)
+    if not matches and cut is None:
+        found.issues["no_container"] = 1
+        return found.result()
+    _read_runs(found, matches, start, cut.start() if cut is not None else end, cut=cut is not None)
+    return found.result()
+
+
+def _locations(text: str, start: int, end: int) -> list[re.Match[str]]:
+    """Location tokens, and broken ones that directly follow another."""
+    out: list[re.Match[str]] = []
+    for match in _LOCATION.finditer(text, start, end):
+        follows = bool(out) and out[-1].end() == match.start()
+        if match["number"] is not None or follows:
+            out.append(match)
+    return out
+
+
+def _read_runs(
+    found: Findings, matches: list[re.Match[str]], place: int, end: int, *, cut: bool
+) -> None:
+    """Read each name with the run of location tokens after it."""
+    text = found.text
+    number = 0
+    while number < len(matches):
+        first = number
+        name = text[place : matches[first].start()]
+        is_poly = "<poly>" in name
+        number += 1
+        while number < len(matches) and not _name_between(text, matches, number):
+            number += 1
+        run = matches[first:number]
+        place = run[-1].end()
+        at_end = number == len(matches) and not _TAGS.sub("", text[place:end]).strip()
+        open_end = at_end and (
+            cut or (end == len(text) and is_poly and "</poly>" not in text[place:])
+        )
+        desc = _TAGS.sub("", name).strip()
+        begin = run[0].start() - len(name.lstrip())
+        _add_run(found, run, begin, desc, is_poly=is_poly, open_end=open_end, at_end=at_end)
+    rest = _TAGS.sub("", text[place:end]).strip()
+    if rest or (cut and not found.issues["truncated"]):
+        found.drop(_first_visible(text, place), len(text), TRUNCATED, desc=rest or None)
+
+
+def _name_between(text: str, matches: list[re.Match[str]], number: int) -> bool:
+    """True where something other than spaces stands between two location tokens."""
+    between = text[matches[number - 1].end() : matches[number].start()]
+    return bool(between) and not between.isspace()
+
+
+def _add_run(
+    found: Findings,
+    run: list[re.Match[str]],
+    begin: int,
+    desc: str,
+    *,
+    is_poly: bool,
+    open_end: bool,
+    at_end: bool,
+) -> None:
+    """Cut a run into boxes; a rest of fewer than four numbers is a box of its own, and dropped.
+
+    `open_end`: a token or a closing tag was cut off; `at_end`: nothing follows in the text.
+    """
+    size = len(run) if is_poly else _BOX
+    kind: GeometryKind = "poly" if is_poly else "bbox_2d"
+    for number in range(0, len(run), size):
+        part = run[number : number + size]
+        start = part[0].start() if number else begin
+        written = _numbers(part)
+        is_last = number + size >= len(run)
+        unfinished = is_last and at_end and not is_poly and len(part) < _BOX
+        if is_last and (unfinished or (open_end and (is_poly or len(part) < _BOX))):
+            found.drop(
+                start, len(found.text), TRUNCATED, desc=desc, kind=kind, written=written.known
+            )
+        else:
+            add_box(found, start, part[-1].end(), desc, written, kind=kind)
+
+
+def _numbers(part: list[re.Match[str]]) -> Written:
+    numbers: list[int] = []
+    for slot, match in enumerate(part):
+        digits = match["number"] or ""
+        if not (digits.isascii() and digits.isdigit()) or (digits[0] == "0" and digits != "0"):
+            return Written((), match.group(), slot)
+        numbers.append(whole_number(digits))
+    return Written(tuple(numbers))
+
+
+def _first_visible(text: str, place: int) -> int:
+    return place + len(text) - place - len(text[place:].lstrip())
+
+
+__all__ = ["parse_florence2"]

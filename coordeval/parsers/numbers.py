@@ -1,0 +1,93 @@
+"""One written box of a foreign dialect: its numbers, or what stands among them that is none."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from coordeval.parsers.reasons import MISSING_GEOMETRY, TRUNCATED_RECORD, WRONG_ARITY
+
+if TYPE_CHECKING:
+    from coordeval.parsers.findings import Drop, Findings
+    from coordeval.records import GeometryKind
+
+SPECIALS = re.compile(
+    r"(?:<(?:/?s|/?pad|bos|eos|unk|end_of_turn)>|<\|(?!coord_)[^|<>\s]{1,40}\|>|\s)*+"
+)
+_SPECIAL_AT_END = re.compile(
+    r"\s*+(?:<(?:/?s|/?pad|bos|eos|unk|end_of_turn)>|<\|(?!coord_)[^|<>\s]{1,40}\|>)\s*+\Z"
+)
+
+TRUNCATED: Drop = (TRUNCATED_RECORD, None, None, None)
+NO_GEOMETRY: Drop = (MISSING_GEOMETRY, "absent", None, None)
+
+
+class Written(NamedTuple):
+    """Numbers in order, and the first foreign piece with its slot where there is one."""
+
+    numbers: tuple[int, ...]
+    foreign: str | None = None
+    slot: int | None = None
+
+    @property
+    def known(self) -> tuple[int, ...] | None:
+        """The numbers where nothing foreign stands among them."""
+        return self.numbers if self.foreign is None else None
+
+
+def add_box(
+    found: Findings,
+    start: int,
+    end: int,
+    desc: str | None,
+    written: Written,
+    *,
+    kind: GeometryKind = "bbox_2d",
+    broken: str | None = None,
+) -> None:
+    """Add the record of one box; `broken` is the detail where its list has no proper end."""
+    if written.foreign is None and broken is None:
+        found.add(start, end, desc, kind, written.numbers)
+        return
+    drop: Drop = (WRONG_ARITY, broken, None, None)
+    if written.foreign is not None:
+        drop = (WRONG_ARITY, "foreign_token", written.foreign, written.slot)
+    if desc is None or not desc.strip():
+        found.add(start, end, desc, kind, ())  # which is dropped for the name, the earlier reason
+        return
+    found.drop(start, end, drop, desc=desc, kind=kind, written=written.known)
+
+
+def inner_bounds(found: Findings) -> tuple[int, int]:
+    """Where the answer begins and ends without special tokens around it, which are noted.
+
+    Linear: every special token is stepped over once.
+    """
+    text = found.text
+    opening = SPECIALS.match(text)
+    assert opening is not None
+    start, end = opening.end(), len(text)
+    while (cut := _last_special(text, start, end)) is not None:
+        end = cut
+    found.issues["text_before"] += "<" in text[:start]
+    found.issues["text_after"] += "<" in text[end:]
+    return start, end
+
+
+def _last_special(text: str, start: int, end: int) -> int | None:
+    """Where the special token at the end of `text[start:end]` begins, if there is one."""
+    opening = text.rfind("<", max(start, end - 64), end)
+    if opening < 0:
+        return None
+    tail = _SPECIAL_AT_END.fullmatch(text[opening:end])
+    return opening if tail is not None else None
+
+
+__all__ = [
+    "NO_GEOMETRY",
+    "SPECIALS",
+    "TRUNCATED",
+    "Written",
+    "add_box",
+    "inner_bounds",
+]

@@ -1,0 +1,152 @@
+"""`--dialect auto`: which dialect texts are written in, or why that cannot be told from them.
+
+Every known dialect reads the same texts. What a reading is worth is how many of its objects are
+valid and lie on their image: a syntax shows by the first, the meaning of numbers only by the
+second. A dialect is proposed where no other reads nearly as much; where two do, nothing is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from coordeval.parsers.coordjson import parse
+from coordeval.parsers.dialects import Dialect, known_dialects, value_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from coordeval.coords import CoordFrame
+    from coordeval.records import FoundRecord
+
+NUM_TEXTS = 200
+"""How many texts are looked at, from the first on."""
+NEARLY = 0.95
+"""Another dialect that reads more than this share of the best one's leaves the choice open."""
+READ_SHARE = 0.25
+"""A proposal reads at least this share of the texts that are not blank."""
+SLACK = 0.02
+"""How far beyond the image, in sides of it, an object may reach and still lie on it."""
+
+
+class ReadText(NamedTuple):
+    """A text and the size of its image in pixels."""
+
+    text: str
+    width: int
+    height: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """What one dialect makes of the texts: counts of texts, and of records found in them.
+
+    `read` counts texts that conform or hold a valid object, `contained` those of them whose records
+    stand in the dialect's own container, `fitting` the valid objects that lie on their image.
+    """
+
+    dialect: str
+    conforming: int = 0
+    read: int = 0
+    contained: int = 0
+    found: int = 0
+    valid: int = 0
+    fitting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """Readings, best first; `chosen` is None where the texts leave the choice open; `why` says why.
+
+    `texts` are those that are not blank.
+    """
+
+    texts: int
+    readings: tuple[Reading, ...]
+    chosen: str | None
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as it is stored beside the dialect that was chosen."""
+        return {
+            "chosen": self.chosen,
+            "why": self.why,
+            "texts": self.texts,
+            "readings": [asdict(reading) for reading in self.readings if reading.found],
+        }
+
+
+def propose(
+    texts: Iterable[ReadText],
+    frame: CoordFrame,
+    dialects: Mapping[str, Dialect] | None = None,
+) -> Proposal:
+    """Read up to NUM_TEXTS texts in every dialect and propose one, or none.
+
+    `frame` is what coordeval's own dialects mean by a bin; `dialects` are all known ones where
+    none are given. Blank texts are passed over. No texts give no proposal.
+    """
+    candidates = known_dialects() if dialects is None else dialects
+    readings = {name: Reading(dialect=name) for name in candidates}
+    count = 0
+    for item in texts:
+        if not item.text.strip():
+            continue
+        count += 1
+        for name, dialect in candidates.items():
+            _read(readings[name], item, dialect, frame)
+        if count == NUM_TEXTS:
+            break
+    ranked = sorted(
+        readings.values(), key=lambda one: (one.fitting, one.contained, one.valid), reverse=True
+    )
+    chosen, why = _decide(ranked, count)
+    return Proposal(texts=count, readings=tuple(ranked), chosen=chosen, why=why)
+
+
+def _read(reading: Reading, item: ReadText, dialect: Dialect, frame: CoordFrame) -> None:
+    """Add one text to a dialect's counts."""
+    parsed = parse(item.text, dialect)
+    reading.conforming += parsed.conforming
+    read = parsed.conforming or parsed.objects_valid > 0
+    reading.read += read
+    reading.contained += read and "no_container" not in parsed.issues
+    reading.found += parsed.objects_found
+    reading.valid += parsed.objects_valid
+    own = value_frame(dialect, frame)
+    reading.fitting += sum(_fits(record, item, own) for record in parsed.objects)
+
+
+def _fits(record: FoundRecord, item: ReadText, frame: CoordFrame | None) -> bool:
+    values = list(record.values or ())
+    pixels = values if frame is None else frame.to_pixels(values, item.width, item.height).tolist()
+    right, bottom = max(pixels[0::2], default=0), max(pixels[1::2], default=0)
+    return right <= item.width * (1 + SLACK) and bottom <= item.height * (1 + SLACK)
+
+
+def _decide(ranked: list[Reading], texts: int) -> tuple[str | None, str]:
+    """The dialect that is proposed, or None, and the reason."""
+    if not texts:
+        return None, "there is no text to look at"
+    if not ranked[0].fitting:
+        return None, f"no known dialect finds a valid object in {texts} texts"
+    near = [one for one in ranked if one.fitting > NEARLY * ranked[0].fitting]
+    best = max(near, key=lambda one: (one.contained, one.fitting))
+    if best.read < READ_SHARE * texts:
+        return None, f"{best.dialect} reads most, but only {best.read} of {texts} texts"
+    alike = [one.dialect for one in near if one.contained >= NEARLY * best.contained]
+    if len(alike) > 1:
+        return None, (
+            f"{' and '.join(alike)} read these texts alike (they may differ only in what a number "
+            "means, which the texts do not tell); name one of them"
+        )
+    why = f"{best.dialect} reads {best.fitting} objects in {best.read} of {texts} texts"
+    others = [one for one in ranked if one is not best and one.valid]
+    if not others:
+        return best.dialect, f"{why}; no other dialect finds a valid one"
+    second = others[0]
+    what = f"{second.fitting} on their images, {second.contained} texts in its own container"
+    return best.dialect, f"{why}; the next, {second.dialect}, has {what}"
+
+
+__all__ = ["NUM_TEXTS", "Proposal", "ReadText", "Reading", "propose"]

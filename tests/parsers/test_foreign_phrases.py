@@ -1,0 +1,368 @@
+"""Rex-Omni, PaliGemma, Florence-2 and CogVLM: what is kept, what is dropped and why."""
+
+import pytest
+
+from coordeval.parsers import parse
+from coordeval.parsers.cogvlm import phrase_before
+
+
+def read(text, dialect):
+    parsed = parse(text, dialect)
+    assert parsed.objects_found == parsed.objects_valid + sum(parsed.dropped_by_reason.values())
+    spans = [(record.start, record.end) for record in parsed.records]
+    assert all(0 <= start <= end <= len(text) for start, end in spans)
+    assert all(one[1] <= two[0] for one, two in zip(spans, spans[1:], strict=False))
+    return parsed
+
+
+def rex(phrase, *boxes):
+    inside = ",".join("".join(f"<{value}>" for value in box) for box in boxes)
+    return (
+        f"<|object_ref_start|>{phrase}<|object_ref_end|><|box_start|>{inside or 'None'}<|box_end|>"
+    )
+
+
+CAT = ("cat", (1, 2, 30, 40))
+CAT_2 = ("cat", (3, 4, 50, 60))
+DOG = ("dog", (5, 6, 70, 80))
+R_CAT, R_DOG = rex("cat", CAT[1]), rex("dog", DOG[1])
+P_CAT, P_DOG = (
+    "<loc0002><loc0001><loc0040><loc0030> cat",
+    "<loc0006><loc0005><loc0080><loc0070> dog",
+)
+F_CAT, F_DOG = "cat<loc_1><loc_2><loc_30><loc_40>", "dog<loc_5><loc_6><loc_70><loc_80>"
+C_CAT, C_DOG = "cat [[001,002,030,040]]", "dog [[005,006,070,080]]"
+
+CASES = {
+    # dialect, text, issues, drops, kept
+    "rex: two phrases": ("rex-omni", f"{R_CAT}, {R_DOG}", set(), [], [CAT, DOG]),
+    "rex: two boxes": ("rex-omni", rex("cat", CAT[1], CAT_2[1]), set(), [], [CAT, CAT_2]),
+    "rex: spaces between boxes": (
+        "rex-omni",
+        rex("cat", CAT[1], CAT_2[1]).replace(">,<", ">, <"),
+        set(),
+        [],
+        [CAT, CAT_2],
+    ),
+    "rex: nothing there": ("rex-omni", f"{rex('owl')}, {R_DOG}", set(), [], [DOG]),
+    "rex: end token": ("rex-omni", R_CAT + "<|im_end|>", {"text_after"}, [], [CAT]),
+    "rex: prose before": ("rex-omni", "Sure: " + R_CAT, {"text_before"}, [], [CAT]),
+    "rex: prose between": ("rex-omni", f"{R_CAT}, and {R_DOG}", {"stray_value"}, [], [CAT, DOG]),
+    "rex: no comma": ("rex-omni", R_CAT + R_DOG, {"missing_comma"}, [], [CAT, DOG]),
+    "rex: last comma": ("rex-omni", R_CAT + ", ", {"trailing_comma"}, [], [CAT]),
+    "rex: prose only": ("rex-omni", "no cats", {"no_container"}, [], []),
+    "rex: point": (
+        "rex-omni",
+        f"{rex('a', (1, 2))}, {R_DOG}",
+        set(),
+        [("wrong_arity", "too_few")],
+        [DOG],
+    ),
+    "rex: five numbers": (
+        "rex-omni",
+        f"{rex('a', (1, 2, 3, 4, 5))}, {R_DOG}",
+        set(),
+        [("wrong_arity", "too_many")],
+        [DOG],
+    ),
+    "rex: foreign token": (
+        "rex-omni",
+        f"{R_CAT.replace('<2>', '<two>')}, {R_DOG}",
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "rex: bare number": (
+        "rex-omni",
+        f"{R_CAT.replace('<2>', '2')}, {R_DOG}",
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "rex: leading zero": (
+        "rex-omni",
+        f"{R_CAT.replace('<2>', '<02>')}, {R_DOG}",
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "rex: out of range": (
+        "rex-omni",
+        f"{rex('a', (1, 2, 3, 1000))}, {R_DOG}",
+        set(),
+        [("coord_out_of_range", None)],
+        [DOG],
+    ),
+    "rex: inverted": (
+        "rex-omni",
+        f"{rex('a', (9, 2, 3, 10))}, {R_DOG}",
+        set(),
+        [("degenerate_box", "empty_box")],
+        [DOG],
+    ),
+    "rex: phrase without boxes": (
+        "rex-omni",
+        f"<|object_ref_start|>cat<|object_ref_end|>, {R_DOG}",
+        {"stray_value"},
+        [("missing_geometry", "absent")],
+        [DOG],
+    ),
+    "rex: boxes without a phrase": (
+        "rex-omni",
+        f"<|box_start|><1><2><3><4><|box_end|>, {R_DOG}",
+        set(),
+        [("missing_desc", "absent")],
+        [DOG],
+    ),
+    "rex: phrase never closed": (
+        "rex-omni",
+        f"{R_CAT.replace('<|object_ref_end|>', '')}, {R_DOG}",
+        set(),
+        [("malformed_record", "missing_marker")],
+        [DOG],
+    ),
+    "rex: boxes never closed": (
+        "rex-omni",
+        f"{rex('cat', CAT[1], CAT_2[1]).replace('<|box_end|>', '')}, {R_DOG}",
+        set(),
+        [("wrong_arity", "separator")],
+        [CAT, DOG],
+    ),
+    "rex: cut in a box": (
+        "rex-omni",
+        f"{R_CAT}, {R_DOG}".split("<70>")[0],
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "rex: cut in a marker": (
+        "rex-omni",
+        f"{R_CAT}, <|object_ref_st",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "paligemma: two": ("paligemma", f"{P_CAT} ; {P_DOG}", set(), [], [CAT, DOG]),
+    "paligemma: last semicolon": ("paligemma", f"{P_CAT} ; ", {"trailing_comma"}, [], [CAT]),
+    "paligemma: no semicolon": ("paligemma", P_CAT + P_DOG, {"missing_comma"}, [], [CAT, DOG]),
+    "paligemma: prose before": ("paligemma", "boxes: " + P_CAT, {"text_before"}, [], [CAT]),
+    "paligemma: end token": ("paligemma", P_CAT + "<eos>", {"text_after"}, [], [CAT]),
+    "paligemma: nothing": ("paligemma", "", {"empty_output"}, [], []),
+    "paligemma: caption": ("paligemma", "a cat on a mat", {"no_container"}, [], []),
+    "paligemma: masks": (
+        "paligemma",
+        f"{P_CAT.replace(' cat', '<seg001><seg127> cat')} ; {P_DOG}",
+        {"stray_value"},
+        [],
+        [CAT, DOG],
+    ),
+    "paligemma: 1023": (
+        "paligemma",
+        "<loc0000><loc0000><loc1023><loc1023> cat",
+        set(),
+        [],
+        [("cat", (0, 0, 1023, 1023))],
+    ),
+    "paligemma: 1024": (
+        "paligemma",
+        f"<loc0000><loc0000><loc1024><loc0001> cat ; {P_DOG}",
+        set(),
+        [("coord_out_of_range", None)],
+        [DOG],
+    ),
+    "paligemma: three": (
+        "paligemma",
+        f"<loc0000><loc0000><loc0004> cat ; {P_DOG}",
+        set(),
+        [("wrong_arity", "too_few")],
+        [DOG],
+    ),
+    "paligemma: eight": (
+        "paligemma",
+        f"{P_CAT.removesuffix(' cat') * 2} cat ; {P_DOG}",
+        set(),
+        [("wrong_arity", "too_many")],
+        [DOG],
+    ),
+    "paligemma: short token": (
+        "paligemma",
+        f"<loc2><loc0001><loc0040><loc0030> cat ; {P_DOG}",
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "paligemma: no name": (
+        "paligemma",
+        f"<loc0002><loc0001><loc0040><loc0030> ; {P_DOG}",
+        set(),
+        [("missing_desc", "blank")],
+        [DOG],
+    ),
+    "paligemma: no place": (
+        "paligemma",
+        f"{P_CAT} ; owl ; {P_DOG}",
+        set(),
+        [("missing_geometry", "absent")],
+        [CAT, DOG],
+    ),
+    "paligemma: cut before the name": (
+        "paligemma",
+        f"{P_CAT} ; <loc0006><loc0005><loc0080><loc0070>",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "paligemma: cut in a token": (
+        "paligemma",
+        f"{P_CAT} ; <loc0006><loc00",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "florence2: two": ("florence2", F_CAT + F_DOG, set(), [], [CAT, DOG]),
+    "florence2: two boxes": (
+        "florence2",
+        F_CAT + "<loc_3><loc_4><loc_50><loc_60>" + F_DOG,
+        set(),
+        [],
+        [CAT, CAT_2, DOG],
+    ),
+    "florence2: decoder's opening": ("florence2", "</s><s>" + F_CAT, set(), [], [CAT]),
+    "florence2: end token": ("florence2", F_CAT + "</s>", {"text_after"}, [], [CAT]),
+    "florence2: caption": ("florence2", "a cat on a mat", {"no_container"}, [], []),
+    "florence2: six": (
+        "florence2",
+        F_CAT + "<loc_3><loc_4>" + F_DOG,
+        set(),
+        [("wrong_arity", "too_few")],
+        [CAT, DOG],
+    ),
+    "florence2: foreign": (
+        "florence2",
+        F_CAT.replace("loc_2>", "loc_x>") + F_DOG,
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "florence2: no name": (
+        "florence2",
+        F_CAT.removeprefix("cat") + F_DOG,
+        set(),
+        [("missing_desc", "blank")],
+        [DOG],
+    ),
+    "florence2: cut in the last box": (
+        "florence2",
+        F_CAT + "dog<loc_5><loc_6><loc_7",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "florence2: cut in a name": (
+        "florence2",
+        F_CAT + "do",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "cogvlm: two": ("cogvlm", f"{C_CAT} {C_DOG}", set(), [], [CAT, DOG]),
+    "cogvlm: two boxes": (
+        "cogvlm",
+        "cat [[001,002,030,040;003,004,050,060]] runs.",
+        set(),
+        [],
+        [CAT, CAT_2],
+    ),
+    "cogvlm: end token": ("cogvlm", C_CAT + "</s>", {"text_after"}, [], [CAT]),
+    "cogvlm: no boxes": ("cogvlm", "A cat sleeps.", {"no_container"}, [], []),
+    "cogvlm: last semicolon": ("cogvlm", C_CAT.replace("]]", ";]]"), {"trailing_comma"}, [], [CAT]),
+    "cogvlm: one bracket": (
+        "cogvlm",
+        f"{C_CAT[:-1]} and {C_DOG}",
+        set(),
+        [("wrong_arity", "separator")],
+        [DOG],
+    ),
+    "cogvlm: three numbers": (
+        "cogvlm",
+        f"cat [[001,002,030]] {C_DOG}",
+        set(),
+        [("wrong_arity", "too_few")],
+        [DOG],
+    ),
+    "cogvlm: foreign": (
+        "cogvlm",
+        f"cat [[001,left,030,040]] {C_DOG}",
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "cogvlm: no phrase": (
+        "cogvlm",
+        f"[[001,002,030,040]] {C_DOG}",
+        set(),
+        [("missing_desc", "blank")],
+        [DOG],
+    ),
+    "cogvlm: cut": (
+        "cogvlm",
+        f"{C_CAT} {C_DOG[:-6]}",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_kept_and_what_is_dropped(name):
+    """Each family's records get the contract's reasons, and no broken one costs another."""
+    dialect, text, issues, drops, objects = CASES[name]
+    parsed = read(text, dialect)
+    assert set(parsed.issues) == issues
+    assert [(record.reason, record.detail) for record in parsed.drops] == drops
+    assert [(record.desc, record.values) for record in parsed.objects] == objects
+    assert parsed.conforming == (not issues and not drops)
+
+
+def test_quadrilaterals_of_rex_omni_are_polygons():
+    """Eight numbers between commas are four points."""
+    (record,) = read(rex("Hello", (1, 2, 9, 2, 9, 8, 1, 8)), "rex-omni").objects
+    assert (record.kind, record.values) == ("poly", (1, 2, 9, 2, 9, 8, 1, 8))
+
+
+def test_polygons_of_florence_stand_in_tags():
+    """All location tokens between the tags are one polygon, however many."""
+    text = "cat<poly><loc_1><loc_2><loc_9><loc_2><loc_9><loc_8></poly>" + F_DOG
+    cat, dog = read(text, "florence2").objects
+    assert (cat.desc, cat.kind, cat.values) == ("cat", "poly", (1, 2, 9, 2, 9, 8))
+    assert (dog.desc, dog.kind) == ("dog", "bbox_2d")
+
+
+def test_spans_begin_with_the_phrase_and_end_with_the_box():
+    """The first box of a phrase spans from the phrase on, the next ones their own numbers."""
+    text = f"{rex('cat', CAT[1], CAT_2[1])}, {R_DOG}"
+    first, second, third = read(text, "rex-omni").objects
+    assert text[first.start : first.end] == R_CAT.removesuffix("<|box_end|>")
+    assert text[second.start : second.end] == "<3><4><50><60>"
+    assert text[third.start : third.end] == R_DOG.removesuffix("<|box_end|>")
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("A train ", "A train"),
+        (" is coming down the tracks ", "the tracks"),
+        (" and a white nose ", "a white nose"),
+        (" with green eyes ", "green eyes"),
+        ("It rains. Two dogs ", "Two dogs"),
+        (", ", ""),
+        (" standing next to ", "standing next to"),
+        ("Is this a dog? Yes, the dog", "the dog"),
+    ],
+)
+def test_phrases_before_boxes(text, phrase):
+    """From the last determiner or the sentence's beginning on, in the words that were written."""
+    found = phrase_before(text, 0, len(text))
+    assert found.text == phrase
+    assert text[found.start :].startswith(phrase)
