@@ -24,7 +24,7 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     if path.suffix == ".json":
         try:
             raw = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not JSON: {error}") from None
         if not isinstance(raw, list) or not all(isinstance(name, str) for name in raw):
             raise ConfigError(f"{path}: a class list is a JSON list of strings")

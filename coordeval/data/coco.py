@@ -1,4 +1,8 @@
-"""COCO `instances*.json` as samples: crowd, area, category ids and the full class list kept."""
+"""COCO `instances*.json` as samples: crowd, area, category ids and the full class list kept.
+
+LVIS files are read the same way, with what they say of classes (frequency) and images (which
+classes were looked for).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
 from coordeval.data.contract import read_side
-from coordeval.data.images import upright_size
+from coordeval.data.federated import read_federated, read_frequency
+from coordeval.data.images import is_file, upright_size
 from coordeval.data.paths import resolve_image, shown
 from coordeval.errors import DataError
 from coordeval.records import Category, GroundTruthObject, Sample
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from coordeval.records import GeometryKind
+    from coordeval.records import Frequency, GeometryKind
 
 CocoGeometry = Literal["bbox", "poly"]
 IMAGE_KEYS = frozenset({"id", "file_name", "width", "height"})
@@ -66,6 +71,7 @@ class CocoSource:
             try:
                 image_path = _image_path(raw, image_root, need_images=need_images)
                 width, height = self._size(raw, image_path)
+                federated = read_federated(raw)
             except DataError as error:
                 raise DataError(f"{place}: {error}") from None
             yield Sample(
@@ -80,6 +86,7 @@ class CocoSource:
                 image_path=image_path if need_images else None,
                 image_id=raw["id"],
                 metadata={key: raw[key] for key in raw if key not in IMAGE_KEYS},
+                federated=federated,
             )
 
     def _object(self, annotation: dict[str, Any], names: dict[int, str]) -> GroundTruthObject:
@@ -101,7 +108,7 @@ class CocoSource:
             return sides[0], sides[1]
         if self.canvas is not None:
             return self.canvas
-        if image_path is not None and image_path.is_file():
+        if image_path is not None and is_file(image_path):
             return upright_size(image_path)
         raise DataError(
             "width and height are missing and the image file is not there to measure; "
@@ -110,17 +117,27 @@ class CocoSource:
 
 
 def _image_path(raw: dict[str, Any], image_root: Path, *, need_images: bool) -> Path | None:
-    if "file_name" in raw:
+    if has_image_name(raw):
         return resolve_image(image_root, image_name(raw))
     if need_images:
         raise DataError("key 'file_name' is missing, and images are needed")
     return None
 
 
+def has_image_name(raw: dict[str, Any]) -> bool:
+    """Whether an image entry names a file."""
+    return any(isinstance(raw.get(key), str) and raw[key] for key in ("file_name", "coco_url"))
+
+
 def image_name(raw: dict[str, Any]) -> str:
-    """The file name of a COCO image entry, or its id where it has none."""
-    name = raw.get("file_name")
-    return name if isinstance(name, str) else str(raw["id"])
+    """The file name of a COCO image entry, or its id where it has none.
+
+    LVIS names images by `coco_url` alone: folder and file of its end, as COCO's archives unpack.
+    """
+    name, url = raw.get("file_name"), raw.get("coco_url")
+    if isinstance(name, str):
+        return name
+    return "/".join(url.split("/")[-2:]) if isinstance(url, str) and url else str(raw["id"])
 
 
 def looks_like_coco(document: Any) -> bool:
@@ -199,7 +216,17 @@ def _categories(entries: list[dict[str, Any]], path: Path) -> tuple[Category, ..
         if category_id in seen:
             raise DataError(f"{path}: category {category_id} stands there twice")
         seen.add(entry["id"])
-    return tuple(Category(id=entry["id"], name=entry["name"]) for entry in entries)
+    return tuple(
+        Category(id=entry["id"], name=entry["name"], frequency=_frequency(entry, path))
+        for entry in entries
+    )
+
+
+def _frequency(entry: dict[str, Any], path: Path) -> Frequency | None:
+    try:
+        return read_frequency(entry)
+    except DataError as error:
+        raise DataError(f"{path}: category {entry['id']}: {error}") from None
 
 
 def _check_images(images: list[dict[str, Any]], path: Path) -> None:
@@ -294,6 +321,7 @@ __all__ = [
     "CocoGeometry",
     "CocoSource",
     "choose_geometry",
+    "has_image_name",
     "image_name",
     "is_int",
     "load_coco",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordeval.coords import CoordFrame, frame_named
+from coordeval.data.federated import read_federated
 from coordeval.data.objects import read_object
 from coordeval.data.paths import shown
 from coordeval.errors import ConfigError, DataError
@@ -15,7 +16,7 @@ from coordeval.records import Sample
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from coordeval.records import GroundTruthObject
+    from coordeval.records import FederatedLabels, GroundTruthObject
 
 RECORD_KEYS = frozenset(
     {
@@ -52,6 +53,7 @@ class RecordHeader:
     height: int
     image_id: int | None
     metadata: dict[str, Any]
+    federated: FederatedLabels | None
     frame: CoordFrame
     bins: bool
     raw_objects: list[Any]
@@ -80,6 +82,7 @@ def check_header(raw: Any, frame: CoordFrame) -> tuple[RecordHeader | None, list
     metadata = raw.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         faults.append(Fault("bad_value", "'metadata' must be a JSON object"))
+    federated = _federated(metadata, faults)
     bins = _coord_space_is_bins(raw, faults)
     frame = _frame(raw, frame, faults)
     if faults or image is None or width is None or height is None:
@@ -93,6 +96,7 @@ def check_header(raw: Any, frame: CoordFrame) -> tuple[RecordHeader | None, list
         height=height,
         image_id=image_id,
         metadata=metadata or {},
+        federated=federated,
         frame=frame,
         bins=bins,
         raw_objects=objects,
@@ -139,6 +143,7 @@ def to_sample(
         image_path=image_path,
         image_id=header.image_id,
         metadata=header.metadata,
+        federated=header.federated,
     )
 
 
@@ -200,6 +205,14 @@ def _sample_id(raw: dict[str, Any], image: str | None, faults: list[Fault]) -> s
         faults.append(Fault("bad_value", "'id' must be a non-blank string"))
         return None
     return value
+
+
+def _federated(metadata: Any, faults: list[Fault]) -> FederatedLabels | None:
+    try:
+        return read_federated(metadata) if isinstance(metadata, dict) else None
+    except DataError as error:
+        faults.append(Fault("bad_value", f"'metadata' {error}"))
+        return None
 
 
 def _coord_space_is_bins(raw: dict[str, Any], faults: list[Fault]) -> bool:

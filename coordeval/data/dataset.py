@@ -16,7 +16,7 @@ from coordeval.data.coco import CocoGeometry, CocoSource, load_coco, looks_like_
 from coordeval.data.contract import read_header, read_objects, to_sample
 from coordeval.data.paths import resolve_image, shown
 from coordeval.errors import ConfigError, DataError
-from coordeval.jsonl import load_json
+from coordeval.jsonl import bounded_lines, load_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 GZIP_MAGIC = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
+_BLOCK_BYTES = 1 << 24
+MAX_DOCUMENT_BYTES = 4 << 30
+"""A COCO file is read whole: a larger one, or an archive that unpacks to more, is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +155,13 @@ def file_sha256(path: Path) -> str:
 def dataset_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Non-blank lines with their 1-based numbers; gzip is unpacked, a byte order mark removed.
 
-    Raises DataError where the file cannot be read or the archive is damaged.
+    Never holds more than one line, and no line above `MAX_LINE_BYTES`, whatever an archive unpacks
+    to. Raises DataError for a longer line, and where the file cannot be read or the archive is
+    damaged.
     """
     try:
         with _open_plain(path) as handle:
-            for number, line in enumerate(handle, start=1):
+            for number, line in bounded_lines(handle, str(path)):
                 text = line.removeprefix(BOM) if number == 1 else line
                 if text.strip():
                     yield number, text
@@ -181,14 +186,14 @@ def read_coco_document(
     `loads` parses, with ValueError for what it refuses. Raises DataError for JSON that is of
     neither form.
     """
-    first = next(dataset_lines(path), None)
+    may_be_lines = path.name.removesuffix(".gz").lower().endswith(".jsonl")
+    first = _first_line(path, bounded=may_be_lines)
     if first is None:
         return None
     try:
-        document = loads(first[1])
+        document = loads(first)
     except ValueError as error:
-        may_be_lines = path.name.removesuffix(".gz").lower().endswith(".jsonl")
-        if may_be_lines and first[1].strip() not in (b"{", b"["):
+        if may_be_lines and first.strip() not in (b"{", b"["):
             return None
         document = _whole_document(path, str(error), loads)
     if isinstance(document, list):
@@ -199,10 +204,30 @@ def read_coco_document(
     return None
 
 
+def _first_line(path: Path, *, bounded: bool) -> bytes | None:
+    """The first line that is not blank; it may be a whole document where it is not `bounded`."""
+    if bounded:
+        first = next(dataset_lines(path), None)
+        return None if first is None else first[1]
+    try:
+        with _open_plain(path) as handle:
+            left = MAX_DOCUMENT_BYTES
+            while left > 0 and (line := handle.readline(left + 1)):
+                left -= len(line)
+                text = line.removeprefix(BOM)
+                if left >= 0 and text.strip():
+                    return text
+            if left < 0:
+                raise _too_large(path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from None
+    return None
+
+
 def _whole_document(path: Path, first_line_error: str, loads: Callable[[bytes], Any]) -> Any:
     try:
         with _open_plain(path) as handle:
-            document = loads(handle.read().removeprefix(BOM))
+            document = loads(_read_bounded(handle, path).removeprefix(BOM))
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from None
     except ValueError as error:
@@ -216,6 +241,23 @@ def _whole_document(path: Path, first_line_error: str, loads: Callable[[bytes], 
             "categories) nor JSON lines (one record per line)"
         )
     return document
+
+
+def _read_bounded(handle: BinaryIO, path: Path) -> bytes:
+    parts, left = [], MAX_DOCUMENT_BYTES
+    while part := handle.read(_BLOCK_BYTES):  # in blocks: read(n) takes n bytes at once
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise _too_large(path)
+    return b"".join(parts)
+
+
+def _too_large(path: Path) -> DataError:
+    return DataError(
+        f"{path}: larger than {MAX_DOCUMENT_BYTES >> 30} GiB (unpacked): write one record per line "
+        "(JSONL), which is not read whole"
+    )
 
 
 def _array_message(path: Path, document: list[Any]) -> str:

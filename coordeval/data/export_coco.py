@@ -40,9 +40,14 @@ def coco_document(dataset: Dataset) -> tuple[dict[str, Any], int]:
             _image(sample, image_id) for sample, image_id in zip(samples, image_ids, strict=True)
         ],
         "annotations": annotations,
-        "categories": [{"id": category.id, "name": category.name} for category in categories],
+        "categories": [_category(category) for category in categories],
     }
     return document, lines
+
+
+def _category(category: Category) -> dict[str, Any]:
+    plain: dict[str, Any] = {"id": category.id, "name": category.name}
+    return plain if category.frequency is None else plain | {"frequency": category.frequency}
 
 
 def _image(sample: Sample, image_id: int) -> dict[str, Any]:

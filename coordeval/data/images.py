@@ -41,7 +41,9 @@ _BROKEN = (
     AttributeError,
     OverflowError,
     ZeroDivisionError,
-    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    Image.DecompressionBombError,
     struct.error,
     zlib.error,
 )
@@ -85,15 +87,16 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether a path names a regular file (no folder, fifo or device); never raises."""
     try:
         return path.is_file()
-    except OSError:  # a name that is too long, say
+    except (OSError, ValueError):  # a name that is too long, or not valid Unicode
         return False
 
 
 def _opened(path: Path) -> Image.Image:
-    if not _is_file(path):
+    if not is_file(path):
         raise DataError(f"{path}: there is no such image file")
     try:
         image = Image.open(path, formats=_known_formats())
@@ -154,4 +157,4 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-__all__ = ["MAX_PIXELS", "load_upright_rgb", "upright_size"]
+__all__ = ["MAX_PIXELS", "is_file", "load_upright_rgb", "upright_size"]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from coordeval.data.foreign_prompts import FOREIGN_PROMPT_VERSION, foreign_prompt_text
+from coordeval.data.paths import shown
 from coordeval.data.pixels import PixelLimits, parse_pixels
+from coordeval.documents import read_toml
 from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,19 +111,27 @@ def default_prompt(
 
     States the schema in the dialect's field order, what a coordinate is, and the order of objects.
     Class names are written as a JSON list, so that quotes and any script survive. Raises
-    ValueError for no geometry or an empty class list.
+    ValueError for no geometry or an empty class list. Other models are asked in their own words,
+    see `foreign_prompt_text`.
     """
     if not geometries:
         raise ValueError("a prompt needs at least one geometry")
+    if class_names is not None and not class_names:
+        raise ValueError("a closed prompt needs at least one class name")
+    variant = "open" if class_names is None else "closed"
+    if dialect.is_foreign:
+        return Prompt(
+            name=f"{dialect.name}-{variant}",
+            version=FOREIGN_PROMPT_VERSION,
+            system=None,
+            user=foreign_prompt_text(dialect, class_names),
+        )
     sentences = ["Detect every object in the image.", _schema(dialect, geometries)]
     sentences.append(_COORDINATES[dialect.coordinates])
     if object_order == "sorted":
         sentences.append("List objects from top to bottom, then from left to right.")
     if class_names is not None:
-        if not class_names:
-            raise ValueError("a closed prompt needs at least one class name")
         sentences.append(f"Use only these names: {_class_list(class_names)}.")
-    variant = "open" if class_names is None else "closed"
     return Prompt(
         name=f"default-{variant}",
         version=DEFAULT_PROMPT_VERSION,
@@ -170,21 +180,16 @@ def load_prompt(path: Path, *, class_names: Sequence[str] | None = None) -> Prom
     of `class_names` as JSON strings. Raises ConfigError, naming the file, for unreadable TOML,
     unknown keys (with a suggestion), wrong types, and `{classes}` without a class list.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: prompt file cannot be read: {error.strerror or error}"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    raw = read_toml(path)
     _refuse_unknown(raw, path)
     user, system = _text(raw, "user", path), _text(raw, "system", path)
     if user is None:
         raise ConfigError(f"{path}: key 'user' is missing: the text that asks for the objects")
     order = raw.get("order", "image_text")
     if not isinstance(order, str) or order not in ORDERS:
-        raise ConfigError(f"{path}: order {order!r} must be one of {', '.join(ORDERS)}")
+        raise ConfigError(
+            f"{path}: order {shown(str(order), 60)} must be one of {', '.join(ORDERS)}"
+        )
     return Prompt(
         name=_text(raw, "name", path) or path.stem,
         version="user",
@@ -200,7 +205,7 @@ def _refuse_unknown(raw: Mapping[str, Any], path: Path) -> None:
         if key not in PROMPT_KEYS:
             close = difflib.get_close_matches(key, PROMPT_KEYS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PROMPT_KEYS)}"
-            raise ConfigError(f"{path}: unknown key {key!r}: {hint}")
+            raise ConfigError(f"{path}: unknown key {shown(key, 60)}: {hint}")
 
 
 def _text(raw: Mapping[str, Any], key: str, path: Path) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.contract import check_header, read_header_object
 from coordeval.data.dataset import dataset_lines, image_root_hint, read_coco_document
+from coordeval.data.images import is_file
 from coordeval.data.objects import read_object
 from coordeval.data.paths import resolve_image, shown
 from coordeval.data.problems import (
@@ -129,7 +130,7 @@ def validate_dataset(
 
 def _hint(root: Path, jobs: list[ImageJob]) -> str | None:
     """Advice from the first image that is missing."""
-    missing = next((job for job in jobs if not job.path.is_file()), None)
+    missing = next((job for job in jobs if not is_file(job.path)), None)
     if missing is None:
         return None
     return image_root_hint(root, str(missing.path.relative_to(os.path.realpath(root))))

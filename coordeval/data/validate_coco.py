@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordeval.data.coco import image_name, is_int, read_annotation
+from coordeval.data.coco import has_image_name, image_name, is_int, read_annotation
 from coordeval.data.contract import read_side
+from coordeval.data.federated import read_federated, read_frequency
+from coordeval.data.images import is_file
 from coordeval.data.paths import resolve_image, shown
 from coordeval.data.problems import ProblemLog, duplicate_faults, geometry_faults
 from coordeval.data.validate_images import ImageJob
 from coordeval.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from coordeval.data.coco import CocoGeometry
@@ -76,6 +79,7 @@ class CocoWalk:
                 name = f"category {category_id}"
             elif name in seen_names:
                 self.log.add("duplicate_category", place, f"the name {shown(name)} is taken")
+            self._report(place, read_frequency, entry)
             seen_names.add(name)
             names.setdefault(category_id, name)
         return names
@@ -98,8 +102,15 @@ class CocoWalk:
             if other != image_id:
                 text = f"file_name {shown(image_name(entry))} is also that of image {other}"
                 self.log.add("duplicate_id", place, text)
+            self._report(place, read_federated, entry)
             sizes[image_id] = self._image(place, entry)
         return sizes
+
+    def _report(self, place: str, read: Callable[[dict[str, Any]], Any], raw: Any) -> None:
+        try:
+            read(raw)
+        except DataError as error:
+            self.log.add("bad_value", place, str(error))
 
     def _image(self, place: str, entry: dict[str, Any]) -> tuple[int, int] | None:
         """Queue one image file and return the size that the document gives it, if any."""
@@ -114,7 +125,7 @@ class CocoWalk:
                 size = (sides[0], sides[1])
         elif self.canvas is not None:
             size = self.canvas
-        elif path is None or not path.is_file():
+        elif path is None or not is_file(path):
             text = "width and height are missing, and there is no image file to measure"
             self.log.add("missing_key", place, text)
         if path is not None:
@@ -123,13 +134,13 @@ class CocoWalk:
         return size
 
     def _image_path(self, place: str, entry: dict[str, Any]) -> Path | None:
-        if "file_name" not in entry and not self.need_images:
+        if not has_image_name(entry) and "file_name" not in entry and not self.need_images:
             return None
-        if not isinstance(entry.get("file_name"), str):
+        if not has_image_name(entry):
             self.log.add("missing_key", place, "'file_name' is missing or not a string")
             return None
         try:
-            return resolve_image(self.image_root, entry["file_name"])
+            return resolve_image(self.image_root, image_name(entry))
         except DataError as error:
             self.log.add("path_outside_root", place, str(error))
             return None

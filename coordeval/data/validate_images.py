@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from coordeval.data.contract import Fault
-from coordeval.data.images import load_upright_rgb
+from coordeval.data.images import is_file, load_upright_rgb
 from coordeval.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check_images(
 
 
 def _exists(job: ImageJob) -> Fault | None:
-    if job.path.is_file():
+    if is_file(job.path):
         return None
     return Fault("missing_image", f"there is no image file {job.path}")
 

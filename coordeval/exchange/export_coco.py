@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordeval.data.federated import write_federated
 from coordeval.exchange.scored_objects import image_ids
 from coordeval.metrics.classes import UNKNOWN_CLASS
 from coordeval.metrics.coco import to_xywh
@@ -73,13 +74,15 @@ def ground_truth_document(result: ScoreResult) -> dict[str, Any]:
                 "file_name": entry.image or entry.id,
                 "width": entry.width,
                 "height": entry.height,
+                **write_federated(entry.federated),
             }
             for number, entry in zip(ids, columns.images, strict=True)
         ],
         "annotations": annotations,
         "categories": [
             {"id": number, "name": label}
-            for number, label in zip(universe.ids, universe.labels, strict=True)
+            | ({"frequency": columns.frequency[code]} if code in columns.frequency else {})
+            for code, (number, label) in enumerate(zip(universe.ids, universe.labels, strict=True))
         ],
     }
 

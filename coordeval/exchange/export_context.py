@@ -47,7 +47,12 @@ def label_of(obj: ScoredObject) -> str:
 
     Characters that XML cannot hold become U+FFFD, since label configurations are XML.
     """
-    return _NOT_XML.sub("\ufffd", obj.class_name or obj.desc or "?")
+    return xml_text(obj.class_name or obj.desc or "?")
 
 
-__all__ = ["ExportContext", "Files", "label_of"]
+def xml_text(text: str) -> str:
+    """The text with U+FFFD for characters that XML cannot hold even escaped."""
+    return _NOT_XML.sub("\ufffd", text)
+
+
+__all__ = ["ExportContext", "Files", "label_of", "xml_text"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
-from coordeval.exchange.export_context import label_of
+from coordeval.exchange.export_context import label_of, xml_text
 from coordeval.exchange.scored_objects import scored_images
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _value(obj: ScoredObject, width: int, height: int) -> dict[str, Any]:
 
 
 def _config(labels: Iterable[str], *, polygons: bool) -> str:
-    entries = "".join(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
+    entries = "".join(f"    <Label value={quoteattr(xml_text(label))}/>\n" for label in labels)
     parts = ['<View>\n  <Image name="image" value="$image"/>\n']
     parts.append(
         f'  <RectangleLabels name="label" toName="image">\n{entries}  </RectangleLabels>\n'

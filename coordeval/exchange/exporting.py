@@ -29,11 +29,11 @@ FOLDER_FORMATS: dict[str, Callable[[ScoreResult, ExportContext], tuple[Files, li
     "labelstudio": labelstudio_files,
 }
 """Formats of several files: each builder gives the files' content, and remarks."""
-TABLE_FORMATS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+TABLE_FORMATS: dict[str, Callable[[pd.DataFrame, Path], list[str]]] = {
     "csv": write_csv,
     "parquet": write_parquet,
 }
-"""Formats of one file: the objects table."""
+"""Formats of one file: the objects table; remarks say what was changed."""
 FORMATS = (*FOLDER_FORMATS, *TABLE_FORMATS)
 
 
@@ -62,8 +62,7 @@ def export_run(result: ScoreResult, to: str, out: Path, context: ExportContext) 
             if out.is_dir():
                 raise ConfigError(f"-o {out}: {to} is one file; name it, say {out}/objects.{to}")
             out.parent.mkdir(parents=True, exist_ok=True)
-            TABLE_FORMATS[to](result.objects, out)
-            return Exported(paths=[out], remarks=[])
+            return Exported(paths=[out], remarks=TABLE_FORMATS[to](result.objects, out))
         if out.is_file() or out.suffix == ".json":
             raise ConfigError(f"-o {out}: {to} writes several files; name a folder")
         files, remarks = FOLDER_FORMATS[to](result, context)

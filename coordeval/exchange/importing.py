@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from coordeval.coords import frame_named
+from coordeval.coords import DEFAULT_FRAME, frame_named
 from coordeval.errors import ConfigError, RunIncomplete
 from coordeval.exchange.crosscheck import CrossCheck
 from coordeval.exchange.dump_files import (
@@ -19,7 +19,8 @@ from coordeval.exchange.dump_files import (
 from coordeval.exchange.dump_rows import ImportedSample, NotImportable, import_row
 from coordeval.jsonl import dump_line
 from coordeval.parsers.dialects import dialect_named
-from coordeval.runs import RunWriter, write_atomically
+from coordeval.parsers.proposing import ReadText
+from coordeval.runs import RunWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,11 +43,12 @@ class ImportOptions:
     sources: tuple[Path, ...]
     out: Path
     dialect: str = "coordjson"
-    frame: str = "coordexp"
+    frame: str | None = None
     gt_space: str | None = None
     checkpoint: str | None = None
     image_root: Path | None = None
     step: int | None = None
+    dialect_proposal: dict[str, Any] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,11 +98,15 @@ def import_dumps(
     The rollouts go to rollouts.jsonl; what the dumps reported and all other metadata to
     imported.jsonl, one line per rollout; the summary to run.json under `import`. Samples of
     several steps get ids `step-N/<id>`. Raises DataError for files that cannot be read,
-    RunIncomplete where no sample can be imported, RunMismatchError where `out` is another run.
+    RunIncomplete where no sample can be imported, RunMismatchError where `out` is another run,
+    RunNotWritten where it can be written no more. An import that was killed goes on.
     """
     if options.gt_space not in (None, "pixels", "bins"):
         raise ConfigError(f"--gt-space {options.gt_space!r}: use pixels or bins")
-    dialect, frame = dialect_named(options.dialect), frame_named(options.frame)
+    dialect = dialect_named(options.dialect)
+    frame = frame_named(options.frame or DEFAULT_FRAME)
+    if options.frame is not None and dialect.is_foreign:
+        dialect = replace(dialect, frame=frame.name)
     dumps = find_dumps(options.sources)
     summary = ImportSummary(out=options.out)
     headers: dict[str, Any] = {}
@@ -132,7 +138,7 @@ def import_dumps(
         "adapter": None,
         "engine": {"name": "import"},
         "dialect": dialect.to_json(),
-        "frame": frame.name,
+        "frame": dialect.frame or frame.name,
         "decode": _decode(headers),
         "dataset": None,
         "categories": None,
@@ -144,10 +150,24 @@ def import_dumps(
         "image_root": None if root is None else str(root.resolve()),
         "dumps": headers,
     }
+    if options.dialect_proposal is not None:
+        extra["dialect_proposal"] = options.dialect_proposal
     if len(summary.steps) == 1:
         extra["step"] = summary.steps[0]  # reports draw metrics over it
     _write(options.out, kept, identity, extra, summary)
     return summary
+
+
+def sample_texts(options: ImportOptions) -> Iterator[ReadText]:
+    """The texts that would be imported, with the sizes of their images."""
+    frame = frame_named(options.frame or DEFAULT_FRAME)
+    for row, trace_text in _rows(find_dumps(options.sources), options.step):
+        try:
+            sample = import_row(row, frame=frame, gt_space=options.gt_space, trace_text=trace_text)
+        except NotImportable:
+            continue  # counted where they are imported
+        rollout = sample.rollout
+        yield ReadText(rollout.text, rollout.width, rollout.height)
 
 
 def _rows(dumps: Sequence[DumpFile], step: int | None) -> Iterator[tuple[DumpRow, str | None]]:
@@ -254,11 +274,11 @@ def _write(
             )
             for row, sample in samples
         )
-        write_atomically(out / REPORTED_NAME, b"".join(lines))
+        writer.write_beside(REPORTED_NAME, b"".join(lines))
         writer.meta["import"] = summary.to_json()
         left = sum(summary.left_out.values())
         counts = {"samples": summary.read, "finished": summary.written, "left_out": left}
         writer.finish("partial" if left else "complete", counts)
 
 
-__all__ = ["REPORTED_NAME", "ImportOptions", "ImportSummary", "import_dumps"]
+__all__ = ["REPORTED_NAME", "ImportOptions", "ImportSummary", "import_dumps", "sample_texts"]

@@ -152,10 +152,12 @@ def _object(row: dict[str, Any], result: ScoreResult, entry: ImageEntry) -> Scor
 def _in_px(values: list[float], result: ScoreResult, entry: ImageEntry) -> list[float]:
     """Values as written to pixels, by the dialect and frame that the run was read with."""
     from coordeval.coords import frame_named
+    from coordeval.parsers.dialects import dialect_from_json, value_frame
 
-    if result.reading["dialect"]["coordinates"] == "pixel_int" or len(values) % 2:
+    dialect = dialect_from_json(result.reading["dialect"])
+    frame = value_frame(dialect, frame_named(str(result.reading["frame"])))
+    if frame is None or len(values) % 2:
         return values
-    frame = frame_named(str(result.reading["frame"]))
     pixels: list[float] = frame.to_pixels(values, entry.width, entry.height).tolist()
     return pixels
 

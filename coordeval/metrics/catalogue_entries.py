@@ -13,6 +13,7 @@ from coordeval.metrics.catalogue_control import CONTROL_ENTRIES
 from coordeval.metrics.catalogue_info import MetricInfo
 from coordeval.metrics.catalogue_info import count_entry as _count
 from coordeval.metrics.catalogue_info import rate_entry as _rate
+from coordeval.metrics.catalogue_lvis import LVIS_ENTRIES, NAME_ENTRIES
 from coordeval.metrics.catalogue_probe import COORD_DIAG_ENTRIES
 from coordeval.metrics.coco_engine import COCO_KEYS
 
@@ -298,7 +299,9 @@ CATALOGUE: tuple[MetricInfo, ...] = (
     *_DUP,
     *_f1_entries(),
     *_coco_entries(),
+    *LVIS_ENTRIES,
     *_COUNTS,
+    *NAME_ENTRIES,
     *_OUTLIERS,
     *CONTROL_ENTRIES,
     *COORD_DIAG_ENTRIES,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,9 +90,9 @@ def evaluate(
     """Run one engine. Empty ground truth or detections are fine; masks give mask AP."""
     with contextlib.redirect_stdout(io.StringIO()):
         if (engine or default_engine()) == "hotcoco":
-            run = _hotcoco(truth, detections)
+            run = hotcoco_run(truth, detections)
         else:
-            run = _pycocotools(truth, detections)
+            run = pycocotools_run(truth, detections)
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -121,7 +121,7 @@ def _by_category(
     return out
 
 
-def _images(truth: CocoTruth) -> list[dict[str, int]]:
+def _images(truth: CocoTruth) -> list[dict[str, Any]]:
     return [
         {"id": image_id, "width": width, "height": height}
         for image_id, (width, height) in zip(
@@ -134,13 +134,21 @@ def _categories(truth: CocoTruth) -> list[dict[str, Any]]:
     return [{"id": number, "name": str(number)} for number in truth.category_ids.tolist()]
 
 
-def _hotcoco(truth: CocoTruth, detections: CocoDetections) -> Any:
+def hotcoco_run(
+    truth: CocoTruth,
+    detections: CocoDetections,
+    *,
+    federated: Mapping[int, Mapping[str, Any]] | None = None,
+) -> Any:
+    """A hotcoco COCOeval, ready to evaluate; in LVIS style with `federated` (image id -> lists)."""
     from hotcoco import COCO, COCOeval
 
     columns: dict[str, Any] = {"area": truth.area, "iscrowd": truth.crowd}
     if truth.masks is not None:
         columns["segmentation"] = list(truth.masks)
     images, categories = _images(truth), _categories(truth)
+    if federated is not None:
+        images = [image | dict(federated[image["id"]]) for image in images]
     gt = COCO.from_arrays(
         images,
         categories,
@@ -161,7 +169,8 @@ def _hotcoco(truth: CocoTruth, detections: CocoDetections) -> Any:
             area=np.zeros(0),
             segmentation=[],
         )
-    return COCOeval(gt, dt, "bbox" if truth.masks is None else "segm")
+    iou_type = "bbox" if truth.masks is None else "segm"
+    return COCOeval(gt, dt, iou_type, lvis_style=federated is not None)
 
 
 def _hotcoco_results(gt: Any, detections: CocoDetections) -> Any:
@@ -178,7 +187,8 @@ def _hotcoco_results(gt: Any, detections: CocoDetections) -> Any:
     return gt.loadRes(table)
 
 
-def _pycocotools(truth: CocoTruth, detections: CocoDetections) -> Any:
+def pycocotools_run(truth: CocoTruth, detections: CocoDetections) -> Any:
+    """A pycocotools COCOeval, ready to evaluate."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -259,4 +269,6 @@ __all__ = [
     "default_engine",
     "engine_versions",
     "evaluate",
+    "hotcoco_run",
+    "pycocotools_run",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coordeval.errors import DataError
-from coordeval.metrics.classes import NAME_RULES, build_universe
+from coordeval.metrics.classes import NAME_RULES
 from coordeval.metrics.columns import (
     Columns,
     GtColumns,
@@ -17,12 +18,14 @@ from coordeval.metrics.columns import (
 )
 from coordeval.metrics.geometry import polygon_area, whole_pixels_clamped
 from coordeval.metrics.iou import Shapes, areas
+from coordeval.metrics.names.matching import find_classes
 from coordeval.metrics.other_samples import OtherSamples
 from coordeval.metrics.pred_columns import pred_columns
 from coordeval.parsers import parse
+from coordeval.parsers.dialects import value_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,12 +43,15 @@ def collect(
     frame: CoordFrame,
     categories: Sequence[Category] | None,
     protocol: Protocol,
+    dataset_classes: Sequence[Category] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Columns:
     """Read rollouts into columns: sample_index 0 is what is scored, the rest goes to `others`.
 
     Raises DataError where an (id, sample_index) stands twice, or where `scores` has another
-    length than there are found records. Rollouts with an engine error keep their ground truth
+    length than there are found records; what the protocol's way of matching names raises.
+    `categories` are the classes to score over, `dataset_classes` those that category ids of the
+    run mean (by default the same). Rollouts with an engine error keep their ground truth
     and lose their text. `progress` is called with the number of rollouts read so far.
     """
     images: list[ImageEntry] = []
@@ -80,6 +86,7 @@ def collect(
         frame=frame,
         categories=categories,
         protocol=protocol,
+        dataset_classes=categories if dataset_classes is None else dataset_classes,
     )
     columns.extra["other_samples"] = len(others)
     return columns
@@ -130,6 +137,7 @@ def _read_rollout(
         if failed or rollout.token_logprobs is None
         else np.asarray(rollout.token_logprobs, dtype=np.float64),
         guard=rollout.guard if not failed and isinstance(rollout.guard, dict) else None,
+        federated=rollout.federated,
     )
     return entry, parsed
 
@@ -162,21 +170,24 @@ def _lay_out(
     frame: CoordFrame,
     categories: Sequence[Category] | None,
     protocol: Protocol,
+    dataset_classes: Sequence[Category] | None,
 ) -> Columns:
     normalise = _Memo(NAME_RULES[protocol.name_rule])
-    universe = build_universe(
-        categories,
-        (obj.desc for _, objects in gt for obj in objects),
-        normalise.__getitem__,
-        _category_ids(gt, normalise),
+    names = find_classes(
+        protocol.names,
+        categories=categories,
+        truth=(obj.desc for _, objects in gt for obj in objects),
+        predicted=(desc for desc in chain(records.desc, others.descs()) if desc is not None),
+        normalise=normalise,
+        category_ids=_category_ids(gt, normalise),
     )
+    codes = names.codes
     sizes_wh = np.array([(entry.width, entry.height) for entry in images], dtype=np.int64)
     sizes_wh = sizes_wh.reshape(-1, 2)
-    codes = universe.codes()
     gt_columns = _gt_columns(gt, len(images), normalise, codes)
     record_image = np.asarray(records.image, dtype=np.int64)
     record_valid = np.array([reason is None for reason in records.reason], dtype=bool)
-    pixel_frame = None if dialect.coordinates == "pixel_int" else frame
+    pixel_frame = value_frame(dialect, frame)
 
     def predictions(
         records: RecordColumns, image: NDArray[np.int64], valid: NDArray[np.bool_]
@@ -196,10 +207,16 @@ def _lay_out(
         record_valid=record_valid,
         gt=gt_columns,
         pred=predictions(records, record_image, record_valid),
-        universe=universe,
+        names=names,
         sizes_wh=sizes_wh,
         alive=np.array([not entry.failed for entry in images], dtype=bool),
         others=others.by_index([entry.id for entry in images], predictions),
+        category_codes=_category_codes(gt, dataset_classes or (), normalise, codes),
+        frequency={
+            codes[normalise[category.name]]: category.frequency
+            for category in dataset_classes or ()
+            if category.frequency is not None and normalise[category.name] in codes
+        },
     )
 
 
@@ -226,11 +243,31 @@ def _category_ids(
     return ids
 
 
+def _category_codes(
+    gt: list[tuple[int, tuple[GroundTruthObject, ...]]],
+    dataset_classes: Sequence[Category],
+    normalise: dict[str, str],
+    codes: Mapping[str, int],
+) -> dict[int, int]:
+    """Class code per category id of the dataset: by its class list, and by its objects."""
+    out = {
+        obj.category_id: codes[normalise[obj.desc]]
+        for _, objects in gt
+        for obj in objects
+        if obj.category_id is not None
+    }
+    for category in dataset_classes:
+        code = codes.get(normalise[category.name])
+        if code is not None:
+            out[category.id] = code
+    return out
+
+
 def _gt_columns(
     gt: list[tuple[int, tuple[GroundTruthObject, ...]]],
     num_images: int,
     normalise: dict[str, str],
-    codes: dict[str, int],
+    codes: Mapping[str, int],
 ) -> GtColumns:
     image: list[int] = []
     boxes: list[tuple[float, ...]] = []

@@ -14,9 +14,13 @@ import numpy as np
 from coordeval.metrics.iou import Shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from coordeval.metrics.classes import ClassUniverse
+    from coordeval.metrics.names.matching import ClassNames
+    from coordeval.records import FederatedLabels
 
 KIND_CODES: dict[str | None, int] = {None: -1, "bbox_2d": 0, "poly": 1, "line": 2}
 KIND_NAMES: dict[int, str | None] = {code: kind for kind, code in KIND_CODES.items()}
@@ -29,7 +33,7 @@ class ImageEntry:
 
     `failed` says that the engine reported an error: its text is not read, its ground truth
     counts as missed. `first_record` and `first_gt` are rows of the flat columns. `guard` is what
-    the line says about the loop guard.
+    the line says about the loop guard, `federated` which further classes the image was judged for.
     """
 
     index: int
@@ -52,6 +56,7 @@ class ImageEntry:
     token_ids: NDArray[np.int64] | None
     token_logprobs: NDArray[np.float64] | None
     guard: dict[str, Any] | None = None
+    federated: FederatedLabels | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,7 +154,11 @@ class OtherSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Everything read from a run, ready for the metrics; `others` by rising sample_index."""
+    """Everything read from a run, ready for the metrics; `others` by rising sample_index.
+
+    `names` says which names stand for which class, `category_codes` which category ids of the
+    dataset do, `frequency` (class code -> r, c, f) how frequent LVIS calls a class.
+    """
 
     images: list[ImageEntry]
     records: RecordColumns
@@ -157,11 +166,18 @@ class Columns:
     record_valid: NDArray[np.bool_]
     gt: GtColumns
     pred: PredColumns
-    universe: ClassUniverse
+    names: ClassNames
     sizes_wh: NDArray[np.int64]
     alive: NDArray[np.bool_]
     others: tuple[OtherSample, ...] = ()
+    category_codes: Mapping[int, int] = field(default_factory=dict)
+    frequency: Mapping[int, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def universe(self) -> ClassUniverse:
+        """The classes that the score is over."""
+        return self.names.universe
 
     @property
     def num_images(self) -> int:

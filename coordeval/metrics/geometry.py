@@ -42,6 +42,7 @@ def shapes_from_values(
     """
     scales = image_scales(frame, sizes_wh)
     denominator = frame.denominator if frame is not None else 1
+    offset = frame.offset if frame is not None else 0.0
     boxes = np.zeros((len(values), 4))
     polygons: dict[int, list[float]] = {}
     poly_rows = np.flatnonzero(kind_is_poly)
@@ -52,11 +53,11 @@ def shapes_from_values(
         box_rows = np.arange(len(values))
         flat = chain.from_iterable(values)
     bins = np.fromiter(flat, dtype=np.float64, count=4 * len(box_rows)).reshape(-1, 4)
-    # The same two steps as CoordFrame.to_pixels, so that the floats are equal to the last bit.
-    boxes[box_rows] = bins * np.tile(scales[image[box_rows]], 2) / denominator
+    # The same steps as CoordFrame.to_pixels, so that the floats are equal to the last bit.
+    boxes[box_rows] = (bins + offset) * np.tile(scales[image[box_rows]], 2) / denominator
     for row in poly_rows.tolist():
         points = np.asarray(values[row], dtype=np.float64).reshape(-1, 2)
-        points = points * scales[image[row]] / denominator
+        points = (points + offset) * scales[image[row]] / denominator
         polygons[row] = points.ravel().tolist()
         boxes[row] = [*points.min(axis=0), *points.max(axis=0)]
     return Shapes(image=image, boxes=boxes, polygons=polygons)

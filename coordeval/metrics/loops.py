@@ -11,12 +11,14 @@ last copy that the end of the text cuts.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coordeval.metrics.repeats import periodic_runs, without_overlaps
+from coordeval.metrics.spans import DisjointSpans
 from coordeval.metrics.token_map import build_token_map
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 MIN_PIECES = 24
 MIN_GAP_CHARS = 48
 MAX_PIECE_PERIOD = 4096
+_COMPARED_AT_ONCE = 64
 # Words are cut into short pieces, so that a repetition inside one endless word shows as well.
 _PIECE_RE = re.compile(r"<\|[^|<>\s]{1,40}\|>|[A-Za-z0-9_]{1,8}|[ ]{2,8}|[\n\t\r]|[^\sA-Za-z0-9_]")
 
@@ -72,19 +75,16 @@ def find_loops(
     for run in runs:
         settled[run.start : run.start + run.length] = True
     found.extend(_piece_loops(columns, settled))
-    by_image: dict[int, list[LoopFinding]] = {}
+    by_image: dict[int, list[LoopFinding]] = defaultdict(list)
+    taken: dict[int, DisjointSpans] = defaultdict(DisjointSpans)
     for loop in found:
-        others = by_image.setdefault(loop.image, [])
-        if all(
-            loop.end_char <= other.start_char or other.end_char <= loop.start_char
-            for other in others
-        ):
-            others.append(loop)
+        if taken[loop.image].take(loop.start_char, loop.end_char):
+            by_image[loop.image].append(loop)
     out: list[LoopFinding] = []
     for image in sorted(by_image):
         entry = columns.images[image]
         loops = sorted(by_image[image], key=lambda loop: loop.start_char)
-        out.extend(_with_tokens(loop, entry, vocabulary) for loop in loops)
+        out.extend(_with_tokens(loops, entry, vocabulary))
     return out
 
 
@@ -118,13 +118,14 @@ def _record_loop(columns: Columns, run: PeriodicRun) -> LoopFinding:
 
 def _through_partial_copy(text: str, loop_end: int, same_place_before: int) -> tuple[int, bool]:
     """The loop's end, moved to the end of the text where a cut copy follows it."""
-    tail = text[loop_end:]
-    if not tail:
-        return len(text), True
-    before = text[same_place_before : same_place_before + len(tail)]
-    if before == tail:
-        return len(text), True
-    return loop_end, False
+    place, step = loop_end, _COMPARED_AT_ONCE
+    # Piece by piece: the rest of a text that goes on is long, and differs soon.
+    while place < len(text):
+        tail, before = text[place : place + step], place - loop_end + same_place_before
+        if text[before : before + len(tail)] != tail:
+            return loop_end, False
+        place, step = place + step, 2 * step
+    return len(text), True
 
 
 def _piece_loops(columns: Columns, settled: NDArray[np.bool_]) -> Iterator[LoopFinding]:
@@ -195,22 +196,23 @@ def _unreadable_stretches(
 
 
 def _with_tokens(
-    loop: LoopFinding, entry: ImageEntry, vocabulary: NDArray[np.int64] | None
-) -> LoopFinding:
+    loops: list[LoopFinding], entry: ImageEntry, vocabulary: NDArray[np.int64] | None
+) -> list[LoopFinding]:
+    """One image's loops with their places among its token ids, where it has them."""
     if entry.token_ids is None:
-        return loop
+        return loops
     token_map = build_token_map(
         entry.text,
         entry.token_ids,
         vocabulary,
         ends_with_end_token=entry.finish_reason == "stop",
     )
-    onset = token_map.token_at(loop.onset_char)
-    return replace(
-        loop,
-        onset_token=onset,
-        wasted_tokens=max(token_map.tokens_until(loop.end_char) - onset, 0),
-    )
+    out = []
+    for loop in loops:
+        onset = token_map.token_at(loop.onset_char)
+        wasted = max(token_map.tokens_until(loop.end_char) - onset, 0)
+        out.append(replace(loop, onset_token=onset, wasted_tokens=wasted))
+    return out
 
 
 __all__ = ["MIN_PIECES", "LoopFinding", "find_loops"]

@@ -11,7 +11,7 @@ from coordeval.parsers import parse
 from coordeval.records import GeometryKind  # noqa: TC001 - a named tuple needs it at run time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,6 +51,12 @@ class OtherSamples:
             objects = parse(rollout.text, self._dialect).objects
             kept = [(record.desc, record.kind, record.values) for record in objects]
         self._kept.setdefault(rollout.sample_index, []).append(_Kept(rollout.id, kept))
+
+    def descs(self) -> Iterator[str | None]:
+        """The descriptions of all valid records."""
+        for rollouts in self._kept.values():
+            for rollout in rollouts:
+                yield from (desc for desc, _, _ in rollout.records or ())
 
     def by_index(self, ids: Sequence[str], predictions: Predictions) -> tuple[OtherSample, ...]:
         """One entry per sample_index, in rising order; `ids` are the headline's, in run order.

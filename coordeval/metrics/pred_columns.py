@@ -11,7 +11,7 @@ from coordeval.metrics.columns import PredColumns
 from coordeval.metrics.geometry import outside_canvas, shapes_from_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -26,7 +26,7 @@ def pred_columns(
     sizes_wh: NDArray[np.int64],
     frame: CoordFrame | None,
     normalise: dict[str, str],
-    codes: dict[str, int],
+    codes: Mapping[str, int],
 ) -> PredColumns:
     """Columns of the valid boxes and polygons among `records`, which stand sorted by image.
 

@@ -1,15 +1,18 @@
 """Evaluation protocols by name: everything that defines the numbers, spelled out and stored.
 
 `coordeval` is the default. The others follow published evaluators closely enough to compare
-against them; where they cannot be followed (a neural name matcher), the notes say so.
+against them; where they need more than the run (a neural name matcher), the notes say so.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 from coordeval.errors import ConfigError
+
+if TYPE_CHECKING:
+    from coordeval.metrics.names.matching import NameMatching
 
 COCO_THRESHOLDS: tuple[float, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
@@ -34,6 +37,7 @@ class Protocol:
     boxes: `as_is`, or `whole_pixels_clamped` (those of both sides rounded to whole
         pixels and clamped to the image; areas are those of the boxes).
     frame: the coordinate frame that overrides the run's, or None.
+    names: how names that equal no class find theirs (synonyms, embeddings); None: they do not.
     """
 
     name: str
@@ -47,13 +51,15 @@ class Protocol:
     empty_ratio: float | None = None
     boxes: Literal["as_is", "whole_pixels_clamped"] = "as_is"
     frame: str | None = None
+    names: NameMatching | None = None
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as plain data, as metrics.json stores them."""
-        out = asdict(self)
+        """All fields as plain data, as metrics.json stores them; `names` only where there are."""
+        out = {field.name: getattr(self, field.name) for field in fields(self)}
         out["iou_thresholds"] = list(self.iou_thresholds)
-        return out
+        names = out.pop("names")
+        return out if names is None else out | {"names": names.to_json()}
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -72,8 +78,9 @@ PROTOCOLS: dict[str, Protocol] = {
         boxes="whole_pixels_clamped",
         note=(
             "f1_loc/* counts matched boxes, f1/* asks for the same name as well. Names are "
-            "compared exactly: the original also accepts names whose sentence embeddings are "
-            "close, which is left out. Images without ground truth count here."
+            "compared exactly; the original also takes the class of the nearest sentence "
+            "embedding (all-MiniLM-L6-v2, cosine from 0.6): add --semantic MODEL. Images without "
+            "ground truth count here."
         ),
     ),
     "rex-omni": Protocol(

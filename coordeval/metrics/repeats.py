@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from coordeval.metrics.spans import DisjointSpans
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -96,14 +98,9 @@ def _runs_of_level(distance: NDArray[np.int64], window: int, min_copies: int) ->
 
 def without_overlaps(runs: list[PeriodicRun]) -> list[PeriodicRun]:
     """The longest runs first, each taken only where it meets none taken before; by start."""
-    taken: list[PeriodicRun] = []
-    for run in sorted(runs, key=lambda run: (-run.length, run.start)):
-        if all(
-            run.start + run.length <= other.start or other.start + other.length <= run.start
-            for other in taken
-        ):
-            taken.append(run)
-    return sorted(taken)
+    spans = DisjointSpans()
+    longest_first = sorted(runs, key=lambda run: (-run.length, run.start))
+    return sorted(run for run in longest_first if spans.take(run.start, run.start + run.length))
 
 
 __all__ = ["MIN_COPIES", "PeriodicRun", "periodic_runs", "without_overlaps"]

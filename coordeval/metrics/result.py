@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordeval.metrics import tables
+from coordeval.metrics.names.table import mapping_document
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from coordeval.metrics.f1 import Matched, Overlaps
     from coordeval.metrics.health import Flags
     from coordeval.metrics.loops import LoopFinding
+    from coordeval.metrics.names.table import NameRow
     from coordeval.metrics.oracle import Oracle
+    from coordeval.metrics.protocols import Protocol
     from coordeval.metrics.slot_columns import Slots
 
 METRICS_FORMAT = "coordeval-metrics/1"
@@ -55,6 +58,8 @@ class ScoreResult:
     `reading` says with which dialect and frame the texts were read. `loops` are all loops with
     their places. `columns` holds the scored predictions (see `Columns`). `slots` is telemetry,
     `oracle` what other samples found, None without; `guarded` says that a loop guard watched.
+    `rules` is the protocol itself, `names` how each name found its class where that is more than
+    being equal.
     """
 
     metrics: dict[str, float | int | None]
@@ -73,6 +78,8 @@ class ScoreResult:
     slots: Slots | None = field(default=None, repr=False)
     guarded: bool = False
     oracle: Oracle | None = field(default=None, repr=False)
+    rules: Protocol | None = field(default=None, repr=False)
+    names: tuple[NameRow, ...] | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -105,6 +112,13 @@ class ScoreResult:
     def coco_results(self) -> list[dict[str, Any]]:
         """The detections as a COCO results list (classes of the universe only)."""
         return tables.coco_results(self)
+
+    @cached_property
+    def name_mapping(self) -> dict[str, Any] | None:
+        """The content of name_mapping.json; None where names only had to be equal."""
+        if self.names is None or self.rules is None or self.rules.names is None:
+            return None
+        return mapping_document(self.rules.names, self.names)
 
     def loops_of(self, image_id: str) -> list[LoopFinding]:
         """The loops in one image's text, by place; empty where there are none."""

@@ -24,6 +24,8 @@ from coordeval.metrics.guard_metrics import guard_in_force, guard_metrics
 from coordeval.metrics.health import health_metrics, sample_flags
 from coordeval.metrics.judging import in_scope, judge
 from coordeval.metrics.loops import find_loops
+from coordeval.metrics.lvis import lvis_metrics
+from coordeval.metrics.names.table import name_metrics, name_rows
 from coordeval.metrics.near import NEAR_IOU
 from coordeval.metrics.oracle import find_oracle
 from coordeval.metrics.oracle_metrics import oracle_metrics
@@ -63,17 +65,21 @@ def score_run(
 
     A run without samples, or with nothing but engine errors, gives the status `empty`. Raises
     DataError for lines that cannot be read, ids that stand twice and `scores` of another length;
-    ConfigError for a score source that the run cannot give.
+    ConfigError for a score source that the run cannot give, and for synonyms that contradict each
+    other or the dataset's class list.
     """
     protocol = protocol or PROTOCOLS[DEFAULT_PROTOCOL]
     dialect = dialect or _dialect_of(run)
     frame = frame_named(protocol.frame) if protocol.frame else run.frame
+    if dialect.frame is not None:  # what its numbers mean is part of another model's dialect
+        frame = frame_named(dialect.frame)
     columns = collect(
         run.rollouts(),
         dialect=dialect,
         frame=frame,
         categories=categories if categories is not None else run.categories,
         protocol=protocol,
+        dataset_classes=run.categories,
         progress=progress,
     )
     vocabulary = _vocabulary(run, columns)
@@ -91,11 +97,13 @@ def score_run(
     slots = slot_columns(run, columns.images)
     guarded = guard_in_force(run.meta, columns)
     oracle = find_oracle(columns, scored, protocol)
+    names = name_rows(whole, protocol.name_rule) if protocol.names is not None else None
     metrics = {
         **health_metrics(whole, flags),
         **dup_metrics(whole, duplicates, loops),
         **quality,
         **count_metrics(whole),
+        **name_metrics(names),
         **token_metrics(whole),
         **_outliers(whole),
         **slot_metrics(slots),
@@ -108,7 +116,7 @@ def score_run(
         protocol=_protocol_json(protocol, scores.source, columns),
         versions=_versions(engine),
         score_source=scores.source,
-        reading={"dialect": dialect.to_json(), "frame": frame.name},
+        reading={"dialect": dialect.to_json(), "frame": frame.name} | _how_chosen(run),
         columns=columns,
         scored=scored,
         scores=scores.values[kept],
@@ -119,6 +127,8 @@ def score_run(
         slots=slots,
         guarded=guarded,
         oracle=oracle,
+        rules=protocol,
+        names=names,
     )
 
 
@@ -139,6 +149,12 @@ def _dialect_of(run: Run) -> Dialect:
     if isinstance(raw, dict):
         return dialect_from_json(raw)
     return DIALECTS[DEFAULT_DIALECT]
+
+
+def _how_chosen(run: Run) -> dict[str, Any]:
+    """Why this dialect, where nobody named it (`--dialect auto`)."""
+    proposal = run.meta.get("dialect_proposal")
+    return {"auto": proposal} if isinstance(proposal, dict) else {}
 
 
 def _vocabulary(run: Run, columns: Columns) -> NDArray[np.int64] | None:
@@ -176,7 +192,7 @@ def _scored_metrics(
         crowd=protocol.crowd,
         engine=engine,
     )
-    metrics |= coco.metrics
+    metrics |= coco.metrics | lvis_metrics(columns, scores, engine)
     metrics["score/tied_frac"] = tied_fraction(scores)
     return metrics, coco.per_class
 

@@ -19,7 +19,7 @@ from coordeval.metrics.slot_metrics import slot_per_image
 from coordeval.parsers.reasons import ISSUES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -296,23 +296,26 @@ def _sample_columns(result: ScoreResult, crowd: NDArray[np.bool_], row: int) -> 
 
 def coco_results(result: ScoreResult) -> list[dict[str, Any]]:
     """COCO results: the rollouts' own image ids where all have one, else positions from 1."""
+    return list(iter_coco_results(result))
+
+
+def iter_coco_results(result: ScoreResult) -> Iterator[dict[str, Any]]:
+    """The same one after the other, for runs whose whole list would be large."""
     columns, pred = result.columns, result.columns.pred
     ids = [entry.image_id for entry in columns.images]
     if None in ids or len(set(ids)) != len(ids):
         ids = list(range(1, len(ids) + 1))
-    out = []
-    boxes = to_xywh(pred.shapes.boxes).tolist()
+    boxes = to_xywh(pred.shapes.boxes)
     for row in np.flatnonzero(pred.class_code != UNKNOWN_CLASS).tolist():
         entry: dict[str, Any] = {
             "image_id": ids[int(pred.shapes.image[row])],
             "category_id": columns.universe.ids[int(pred.class_code[row])],
-            "bbox": boxes[row],
+            "bbox": boxes[row].tolist(),
             "score": float(result.scores[row]),
         }
         if row in pred.shapes.polygons:
             entry["segmentation"] = [list(pred.shapes.polygons[row])]
-        out.append(entry)
-    return out
+        yield entry
 
 
 def worst_images(result: ScoreResult, count: int) -> list[WorstImage]:
@@ -344,6 +347,7 @@ __all__ = [
     "UNKNOWN_LABEL",
     "coco_results",
     "headline_row",
+    "iter_coco_results",
     "objects_table",
     "per_class_table",
     "per_image_table",

@@ -85,14 +85,17 @@ class TokenMap:
 
     `char_start`, `char_end`, `token` (C) describe the coordinate tokens. Between them places are
     interpolated by bytes, which is what byte-level tokenizers spend tokens on: `byte_of_char`
-    (characters + 1) is where each character starts in the UTF-8 form. `num_tokens` leaves out the
-    final end token. `aligned` is False where the counts disagree and only the ends are fixed.
+    (characters + 1) is where each character starts in the UTF-8 form. `fixed_byte`, `fixed_token`
+    (2 C + 2) are the fixed points, both ends among them. `num_tokens` leaves out the final end
+    token. `aligned` is False where the counts disagree and only the ends are fixed.
     """
 
     char_start: NDArray[np.int64]
     char_end: NDArray[np.int64]
     token: NDArray[np.int64]
     byte_of_char: NDArray[np.int64]
+    fixed_byte: NDArray[np.float64]
+    fixed_token: NDArray[np.float64]
     num_tokens: int
     aligned: bool
 
@@ -105,16 +108,7 @@ class TokenMap:
         return math.ceil(self._place(char) - 1e-6)
 
     def _place(self, char: int) -> float:
-        places = np.empty(2 * len(self.token) + 2)
-        tokens = np.empty_like(places)
-        places[0] = tokens[0] = 0
-        places[1:-1:2], places[2:-1:2] = (
-            self.byte_of_char[self.char_start],
-            self.byte_of_char[self.char_end],
-        )
-        tokens[1:-1:2], tokens[2:-1:2] = self.token, self.token + 1
-        places[-1], tokens[-1] = self.byte_of_char[-1], self.num_tokens
-        return float(np.interp(self.byte_of_char[char], places, tokens))
+        return float(np.interp(self.byte_of_char[char], self.fixed_byte, self.fixed_token))
 
 
 def build_token_map(
@@ -135,11 +129,18 @@ def build_token_map(
     if not aligned:
         spans, places = spans[:0], places[:0]
     byte_of_char = _byte_offsets(text)
+    fixed_byte, fixed_token = np.empty(2 * len(places) + 2), np.empty(2 * len(places) + 2)
+    fixed_byte[0] = fixed_token[0] = 0
+    fixed_byte[1:-1:2], fixed_byte[2:-1:2] = byte_of_char[spans[:, 0]], byte_of_char[spans[:, 1]]
+    fixed_token[1:-1:2], fixed_token[2:-1:2] = places, places + 1
+    fixed_byte[-1], fixed_token[-1] = byte_of_char[-1], num_tokens
     return TokenMap(
         char_start=spans[:, 0],
         char_end=spans[:, 1],
         token=places,
         byte_of_char=byte_of_char,
+        fixed_byte=fixed_byte,
+        fixed_token=fixed_token,
         num_tokens=num_tokens,
         aligned=aligned,
     )

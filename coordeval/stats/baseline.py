@@ -7,14 +7,16 @@ and the versions that made them; no text, no boxes, no images. The same run give
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from base64 import b64decode, b64encode
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
+from coordeval.data.paths import shown
 from coordeval.errors import DataError, NotComparable
 from coordeval.jsonl import dump_line, load_json
 from coordeval.runs import write_atomically
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from coordeval.metrics.columns import Columns
     from coordeval.metrics.result import ScoreResult
 
+MAX_MATCH_VALUES = 1 << 28
+MAX_COUNT = 1e15
 BASELINE_FORMAT = "coordeval-baseline/1"
 _DEFINING_VERSIONS = ("parser", "metrics")
 _FIELDS = (
@@ -84,7 +88,7 @@ def ground_truth_of(columns: Columns) -> dict[str, Any]:
     """Hash and size of the ground truth that a run is scored against, whatever its order.
 
     Two runs have the same hash where the same ids have images of the same size with the same
-    objects (name, coordinates to 1e-6 pixels, crowd, area).
+    objects (name, coordinates to 1e-6 pixels, crowd, area), judged for the same classes.
     """
     gt = columns.gt
     objects: list[list[Any]] = [[] for _ in columns.images]
@@ -104,6 +108,8 @@ def ground_truth_of(columns: Columns) -> dict[str, Any]:
     for entry in sorted(columns.images, key=lambda entry: entry.id):
         # The default escapes keep lone surrogates of odd names.
         line = [entry.id, entry.width, entry.height, objects[entry.index]]
+        if entry.federated is not None:
+            line += [sorted(ids) for ids in astuple(entry.federated)]
         digest.update(repr(line).encode("utf-8", "backslashreplace") + b"\n")
     return {
         "sha256": digest.hexdigest(),
@@ -150,21 +156,54 @@ def _bytes_of(array: NDArray[Any]) -> bytes:
 
 
 def unpack_matches(raw: dict[str, Any]) -> CocoMatches:
-    """The match table of a baseline; DataError where it is not one."""
+    """The match table of a baseline; DataError where it is not one.
+
+    Never unpacks more than the stated shapes take.
+    """
     try:
-        return CocoMatches(**{name: _array_of(raw[name]) for name in _MATCH_ARRAYS})
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise DataError(f"the baseline's match table cannot be read: {error!r}") from None
+        matches = CocoMatches(**{name: _array_of(raw[name]) for name in _MATCH_ARRAYS})
+        _check_matches(matches)
+    except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
+        said = shown(repr(error), 200)
+        raise DataError(f"the baseline's match table cannot be read: {said}") from None
+    return matches
 
 
 def _array_of(raw: dict[str, Any]) -> NDArray[Any]:
-    shape, dtype = tuple(raw["shape"]), np.dtype(raw["type"])
-    data = zlib.decompress(b64decode(raw["data"], validate=True))
+    shape, dtype = tuple(map(int, raw["shape"])), np.dtype(raw["type"])
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count > MAX_MATCH_VALUES:
+        raise ValueError(f"shape {shape}")
+    num_bytes = (count + 7) // 8 if dtype.kind == "b" else count * dtype.itemsize
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(b64decode(raw["data"], validate=True), num_bytes + 1)
+    if len(data) != num_bytes:
+        raise ValueError(f"{len(data)} bytes or more instead of {num_bytes}")
     if dtype.kind != "b":
         return np.frombuffer(data, dtype=dtype).reshape(shape)
-    count = int(np.prod(shape))
     bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count)
     return bits.astype(bool).reshape(shape)
+
+
+def _check_matches(matches: CocoMatches) -> None:
+    """ValueError where the arrays do not fit one another."""
+    (num,), positives = matches.image.shape, matches.positives
+    areas, num_images, num_classes = positives.shape
+    thresholds = matches.right.shape[1]
+    fits = (
+        matches.class_code.shape == matches.score.shape == matches.rank.shape == (num,)
+        and matches.right.shape == matches.counted.shape == (areas, thresholds, num)
+        and matches.in_range.shape == (areas, num)
+        and all(array.dtype.kind in "iufb" for array in (matches.score, positives))
+    )
+    within = fits and all(
+        codes.dtype.kind in "iu" and (not num or 0 <= codes.min() <= codes.max() < limit)
+        for codes, limit in ((matches.image, num_images), (matches.class_code, num_classes))
+    )
+    if not within or not all(
+        array.dtype.kind == "b" for array in (matches.right, matches.counted, matches.in_range)
+    ):
+        raise ValueError("its arrays do not fit one another")
 
 
 def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) -> None:
@@ -239,7 +278,34 @@ def read_baseline(path: Path) -> Baseline:
     missing = [name for name in _FIELDS if name not in raw]
     if missing or not all(isinstance(raw[name], dict) for name in _FIELDS if name != "run"):
         raise DataError(f"{path}: not a whole baseline; re-make it with --update-baseline")
+    if not _is_sound(raw):
+        raise DataError(f"{path}: its tables do not fit; re-make it with --update-baseline")
     return Baseline(**{name: raw[name] for name in _FIELDS})
+
+
+def _is_sound(raw: dict[str, Any]) -> bool:
+    """Metrics are numbers or null, and all per-image columns are numbers, one per image."""
+    columns, ids = raw["per_image"], raw["per_image"].get("id")
+    return (
+        isinstance(raw["run"], str)
+        and all(value is None or _is_number(value) for value in raw["metrics"].values())
+        and isinstance(ids, list)
+        and all(isinstance(name, str) for name in ids)
+        and all(
+            isinstance(values, list) and len(values) == len(ids) and all(map(_is_count, values))
+            for name, values in columns.items()
+            if name != "id"
+        )
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_count(value: object) -> bool:
+    """A number that can be added up over images without losing any of them."""
+    return isinstance(value, int | float) and -MAX_COUNT <= value <= MAX_COUNT
 
 
 __all__ = [

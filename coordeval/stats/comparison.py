@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from coordeval.metrics.names.matching import NameMatching
     from coordeval.metrics.result import ScoreResult
     from coordeval.runs import Run
     from coordeval.stats.changes import Change
@@ -45,12 +46,17 @@ NUM_MOVERS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareOptions:
-    """How to compare; see `coordeval compare --help`. ConfigError for draws out of range."""
+    """How to compare; see `coordeval compare --help`. ConfigError for draws out of range.
+
+    `names` is how names find their class in all runs. Without it and without `protocol`, both are
+    those of the runs' stored scores.
+    """
 
     draws: int = DEFAULT_DRAWS
     coco_draws: int = DEFAULT_COCO_DRAWS
     seed: int = 0
     protocol: str | None = None
+    names: NameMatching | None = None
     score_source: str = "auto"
     allow_mismatch: bool = False
     require_same: tuple[str, ...] = ()
@@ -187,7 +193,9 @@ def compare_runs(
     scores = score_equally(
         pairing.runs,
         protocol=options.protocol,
+        matching=options.names,
         score_source=options.score_source,
+        allow_mismatch=options.allow_mismatch,
         progress=progress,
     )
     refuse_mismatches(scores.mismatches, allowed=options.allow_mismatch)

@@ -25,6 +25,7 @@ Operator = Literal[">=", "<=", ">", "<", "=="]
 SLACK = 1e-9
 """Differences up to this are float noise, not change."""
 
+MAX_LENGTH = 300
 _NUMBER = r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
 _UNIT = r"\s*(?P<unit>%|pts?|points?)?"
 _LIMIT = re.compile(r"(?P<key>.+?)\s*(?P<op>>=|<=|==|>|<)\s*(?P<minus>-?)" + _NUMBER + _UNIT)
@@ -93,6 +94,8 @@ class Gate:
 def parse_gate(text: str) -> Gate:
     """Read one gate; ConfigError quotes it and says how gates are written."""
     text = text.strip()
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"gate {text[:60]!r}... is longer than {MAX_LENGTH} characters: {_HOW}")
     key, colon, rest = text.rpartition(":")
     if colon and key:
         change = _parse_change(rest)

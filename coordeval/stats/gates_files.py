@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 
+from coordeval.data.paths import shown
+from coordeval.documents import read_toml, read_yaml
 from coordeval.errors import ConfigError
 from coordeval.stats.gates import Gate, gate_of, parse_gate
 
@@ -19,33 +20,13 @@ def read_gates_file(path: Path) -> list[Gate]:
     """Gates of a TOML or YAML file (by its ending): its `gates`, else the whole file.
 
     They are a table key -> condition, where a condition is a string, a number or a list of those,
-    or a list of whole gates. ConfigError names the file; MissingExtraError for YAML without PyYAML.
+    or a list of whole gates. ConfigError names the file.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    content = _yaml(path, data) if path.suffix.lower() in _YAML_ENDINGS else _toml(path, data)
+    is_yaml = path.suffix.lower() in _YAML_ENDINGS
+    content: Any = read_yaml(path) if is_yaml else read_toml(path)
     if isinstance(content, dict) and "gates" in content:
         content = content["gates"]
     return gates_of(content, str(path))
-
-
-def _toml(path: Path, data: bytes) -> Any:
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-
-
-def _yaml(path: Path, data: bytes) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read: {first}") from None
 
 
 def gates_of(content: Any, where: str) -> list[Gate]:
@@ -61,8 +42,8 @@ def gates_of(content: Any, where: str) -> list[Gate]:
         for condition in conditions if isinstance(conditions, list) else [conditions]:
             if isinstance(condition, bool) or not isinstance(condition, str | int | float):
                 raise ConfigError(
-                    f"{where}: gate {key!r}: {condition!r} is no condition; "
-                    "write a string like '-0.5pt' or '>=0.8'"
+                    f"{where}: gate {shown(str(key), 60)}: {shown(str(condition), 60)} is no "
+                    "condition; write a string like '-0.5pt' or '>=0.8'"
                 )
             out.append(_located(where, gate_of, str(key), condition))
     return out

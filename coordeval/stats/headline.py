@@ -19,6 +19,7 @@ HEADLINE: tuple[str, ...] = (
     "coco/AR100",
     "coco_dedup/AP",
     "coco_segm/AP",
+    "lvis/AP",
     "samples/errors",
     "samples/conforming_rate",
     "samples/empty_pred_rate",

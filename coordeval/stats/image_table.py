@@ -96,7 +96,7 @@ class ImageTable:
     def _unknown_names(self, result: ScoreResult) -> NDArray[np.int64]:
         columns, records = result.columns, result.columns.records
         normalise = NAME_RULES[result.protocol["name_rule"]]
-        known = set(columns.universe.names)
+        known = columns.names.codes
         unknown = {
             desc: normalise(desc) not in known for desc in set(records.desc) if desc is not None
         }

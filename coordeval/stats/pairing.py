@@ -99,10 +99,10 @@ def _read(run: Run) -> dict[str, list[Rollout]]:
 
 
 def _truth(rollouts: list[Rollout]) -> tuple[object, ...]:
-    """What makes two ground truths the same: size and objects, in whatever order."""
+    """What makes two ground truths the same: size, objects in whatever order, judged classes."""
     first = rollouts[0]
     objects = sorted(_comparable(obj) for obj in first.gt)
-    return first.width, first.height, tuple(objects)
+    return first.width, first.height, tuple(objects), first.federated
 
 
 def _comparable(obj: GroundTruthObject) -> tuple[object, ...]:

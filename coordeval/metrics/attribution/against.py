@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from coordeval.metrics.attribution.attribution import Attribution
     from coordeval.metrics.attribution.measure import Scores
+    from coordeval.metrics.protocols import Protocol
     from coordeval.records import Rollout
 
 HEALTH_KEYS = (
@@ -105,8 +106,10 @@ class Counterfactual:
         }
 
 
-def measure_against(base: Run, other: Run, *, score_source: str = "auto") -> Counterfactual:
-    """Score and attribute both runs on their common ids.
+def measure_against(
+    base: Run, other: Run, *, score_source: str = "auto", protocol: Protocol | None = None
+) -> Counterfactual:
+    """Score and attribute both runs on their common ids, under the same protocol.
 
     Raises NotComparable where no id is common, or where an id has other ground truth in the two.
     """
@@ -123,6 +126,7 @@ def measure_against(base: Run, other: Run, *, score_source: str = "auto") -> Cou
     results = [
         score_run(
             CommonRun(path=run.path, rollouts_path=run.rollouts_path, meta=run.meta, ids=common),
+            protocol=protocol,
             score_source=score_source,
             categories=base.categories,
         )
@@ -159,7 +163,7 @@ def _decode_of(run: Run) -> dict[str, Any] | None:
 
 def _truth(run: Run) -> dict[str, Any]:
     return {
-        rollout.id: (rollout.width, rollout.height, rollout.gt)
+        rollout.id: (rollout.width, rollout.height, rollout.gt, rollout.federated)
         for rollout in run.rollouts()
         if rollout.sample_index == 0
     }

@@ -20,7 +20,7 @@ from coordeval.metrics.columns import PredColumns, RecordColumns
 from coordeval.metrics.duplicates import Duplicates, find_duplicates
 from coordeval.metrics.geometry import shapes_from_values
 from coordeval.metrics.iou import Shapes
-from coordeval.parsers.dialects import dialect_from_json
+from coordeval.parsers.dialects import dialect_from_json, value_frame
 from coordeval.parsers.reasons import TRUNCATED_RECORD
 from coordeval.records import FoundRecord
 
@@ -181,13 +181,14 @@ def _predictions(
     image = columns.record_image[all_rows]
     places = np.flatnonzero(~is_valid)
     added = [mended[row] for row in all_rows[places].tolist()]
-    in_pixels = result.reading["dialect"]["coordinates"] == "pixel_int"
     new = shapes_from_values(
         image[places],
         np.array([record.kind == "poly" for record in added], dtype=bool),
         [record.values for record in added],
         columns.sizes_wh,
-        None if in_pixels else frame_named(result.reading["frame"]),
+        value_frame(
+            dialect_from_json(result.reading["dialect"]), frame_named(result.reading["frame"])
+        ),
     )
     old = columns.pred.shapes
     old_places = np.flatnonzero(is_valid)
@@ -197,7 +198,7 @@ def _predictions(
     polygons |= {int(places[row]): points for row, points in new.polygons.items()}
     class_code = np.zeros(len(all_rows), dtype=np.int64)
     class_code[old_places] = columns.pred.class_code
-    codes, rule = columns.universe.codes(), NAME_RULES["nfkc_casefold"]
+    codes, rule = columns.names.codes, NAME_RULES[result.protocol["name_rule"]]
     for place in places.tolist():
         class_code[place] = codes.get(rule(descs[place]), UNKNOWN_CLASS)
     return PredColumns(
@@ -214,7 +215,7 @@ def _predictions(
 def _lost(result: ScoreResult, rows: list[int]) -> Iterator[tuple[int, int]]:
     """(image, class) of unrepairable records whose name is known, loops and the cut one aside."""
     columns, records = result.columns, result.columns.records
-    codes, rule = columns.universe.codes(), NAME_RULES["nfkc_casefold"]
+    codes, rule = columns.names.codes, NAME_RULES[result.protocol["name_rule"]]
     looped = _further_copies(result, np.asarray(rows, dtype=np.int64))
     for row, in_loop in zip(rows, looped.tolist(), strict=True):
         desc = records.desc[row]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from coordeval.coords import MAX_BIN
 from coordeval.metrics.attribution.reread import Reread, reread
 from coordeval.parsers import reasons
 from coordeval.parsers.record import judge_values
@@ -73,10 +72,7 @@ def _only_coordinates(record: FoundRecord, again: Reread) -> _Draft:
 
 
 def _clamped(record: FoundRecord, _again: Reread) -> _Draft:
-    values = record.values
-    if values is not None:
-        values = tuple(min(value, MAX_BIN) for value in values)
-    return record.desc, record.kind, values
+    return record.desc, record.kind, record.values  # `repair` clamps to the dialect's own grid
 
 
 def _corners_in_order(record: FoundRecord, _again: Reread) -> _Draft:
@@ -178,7 +174,11 @@ def repair(record: FoundRecord, record_text: str, dialect: Dialect) -> RepairedR
     desc, kind, values = entry.draft(record, reread(record_text, dialect.coordinates))
     if desc is None or not desc.strip() or kind is None or values is None:
         return None
-    if judge_values(values, kind, in_bins=dialect.coordinates != "pixel_int") is not None:
+    largest = dialect.largest
+    if record.reason == reasons.COORD_OUT_OF_RANGE and largest is not None:
+        values = tuple(min(value, largest) for value in values)
+    in_bins = largest is not None
+    if judge_values(values, kind, in_bins=in_bins, largest=largest or 0) is not None:
         return None
     return RepairedRecord(desc, kind, values)
 

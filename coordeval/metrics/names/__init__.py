@@ -1,0 +1,1 @@
+"""How descriptions find their class: exactly, by synonyms, by sentence embeddings."""

@@ -1,0 +1,60 @@
+"""Files of synonyms: two forms, one content, and faults that say where."""
+
+import pytest
+
+from coordeval.data.synonyms_file import read_synonyms
+from coordeval.errors import ConfigError
+
+EXPECTED = {"couch": ("sofa", "settee"), "potted plant": ("houseplant",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("s.toml", 'couch = ["sofa", "settee"]\n"potted plant" = ["houseplant"]\n'),
+        ("s.toml", '[synonyms]\ncouch = ["sofa", "settee"]\n"potted plant" = ["houseplant"]\n'),
+        ("s.TOML", 'couch = ["sofa", "settee"]\n"potted plant" = ["houseplant"]\n'),
+        ("s.txt", "# names\n\ncouch: sofa, settee\n  potted plant :houseplant,\n"),
+        ("s", "\ufeffcouch: sofa , settee\r\npotted plant: houseplant"),
+    ],
+)
+def test_both_forms_say_the_same(tmp_path, name, text):
+    """TOML (with or without its table) and lines give the same groups, in the file's order."""
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert read_synonyms(path) == EXPECTED
+    assert list(read_synonyms(path)) == list(EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("s.toml", "couch = [", r"s\.toml"),
+        ("s.toml", 'couch = "sofa"', "'couch' must be a list of names"),
+        ("s.toml", "couch = [1]", "'couch' must be a list of names"),
+        ("s.toml", 'a = ["b"]\na = ["c"]', r"s\.toml"),
+        ("s.toml", "", "holds no synonyms"),
+        ("s.toml", "[synonyms]\n", "holds no synonyms"),
+        ("s.txt", "# nothing\n", "holds no synonyms"),
+        ("s.txt", "couch: sofa\nchair\n", r"s\.txt:2: not of the form"),
+        ("s.txt", "couch:\n", r"s\.txt:1: not of the form"),
+        ("s.txt", ": sofa\n", r"s\.txt:1: not of the form"),
+        ("s.txt", "a: b\na: c\n", r"s\.txt:2: 'a' has a line already"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_place(tmp_path, name, text, match):
+    """One line says file, place, and what is wanted."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=match) as caught:
+        read_synonyms(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path):
+    """No traceback for a wrong path or bytes that are no text."""
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_synonyms(tmp_path / "none.txt")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read_synonyms(tmp_path / "b.txt")
