@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordeval.metrics.names.stored import names_text
 from coordeval.reports.printable import printable
 from coordeval.stats.settings import control_facts, differing_fields, label_of
 
@@ -27,6 +28,7 @@ WORDS: dict[str, str] = {
     "coco/AR100": "COCO average recall",
     "coco_dedup/AP": "AP, copies removed",
     "coco_segm/AP": "COCO AP of masks",
+    "lvis/AP": "federated AP (LVIS)",
     "samples/errors": "engine errors",
     "samples/conforming_rate": "outputs without fault",
     "samples/empty_pred_rate": "outputs without a box",
@@ -43,13 +45,14 @@ WORDS: dict[str, str] = {
 
 def is_points(key: str) -> bool:
     """True for AP and AR, which people read in points (0..100)."""
-    return key.startswith("coco")
+    return key.startswith(("coco", "lvis/A"))
 
 
 def is_percent(change: Change) -> bool:
     """True for rates and shares, which people read in percent; F1 and its parts stay 0..1."""
     return change.unit == "ratio" and not (
-        change.key.startswith(("f1", "coco")) or change.key.endswith(("/f1_best", "/f1_sample"))
+        change.key.startswith(("f1", "coco", "lvis/A"))
+        or change.key.endswith(("/f1_best", "/f1_sample"))
     )
 
 
@@ -144,6 +147,8 @@ def same_text(comparison: Comparison) -> str:
         parts.append(" ".join(str(value) for value in same["engine"].values() if value))
     parts += [f"frame {same['frame']}"] if "frame" in same else []
     parts.append(f"protocol {comparison.protocol['name']}")
+    if "names" in comparison.protocol:
+        parts.append(f"names: {names_text(comparison.protocol['names'])}")
     parts.append(f"scores: {comparison.protocol['score_source']}")
     return printable(", ".join(parts))
 

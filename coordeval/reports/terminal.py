@@ -9,8 +9,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from coordeval.metrics.names.stored import names_text
 from coordeval.reports.control_table import control_table
 from coordeval.reports.formats import bar, number, percent, points
+from coordeval.reports.lvis_table import lvis_table
+from coordeval.reports.name_table import name_table
 from coordeval.reports.printable import printable
 from coordeval.stats.settings import control_facts
 
@@ -34,6 +37,10 @@ def score_report(result: ScoreResult, *, name: str, meta: dict[str, Any]) -> Gro
     if any(issues.values()):
         parts.append(_histogram("issues (texts)", issues))
     parts += [_duplicates(metrics), _f1(metrics), _coco(result)]
+    if "lvis/AP" in metrics:
+        parts.append(lvis_table(metrics))
+    if result.names is not None:
+        parts.append(name_table(result.names))
     if result.slots is not None or result.guarded or result.oracle is not None:
         parts.append(control_table(result))
     worst = _worst(result)
@@ -58,6 +65,8 @@ def _heading(result: ScoreResult, name: str, meta: dict[str, Any]) -> Text:
     facts = [f"{number(metrics.get('samples/total'))} images"]
     facts += list(_facts_of(meta))
     facts.append(f"protocol {result.protocol['name']}")
+    if "names" in result.protocol:
+        facts.append(f"names: {names_text(result.protocol['names'])}")
     facts.append(f"scores: {result.score_source}")
     text.append(", ".join(printable(fact) for fact in facts), style="dim")
     return text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coordeval.coords import frame_named
+from coordeval.parsers.dialects import dialect_from_json, value_frame
 from coordeval.reports.control_notes import guard_text, weak_slots
 from coordeval.reports.html.offsets import utf16_offsets
 
@@ -65,8 +66,8 @@ class Details:
         for loop in result.loops:
             self._loops.setdefault(loop.image, []).append(loop)
         self._unread = _read_again(run, result)
-        coordinates = result.reading["dialect"].get("coordinates")
-        self._frame = None if coordinates == "pixel_int" else frame_named(result.reading["frame"])
+        dialect = dialect_from_json(result.reading["dialect"])
+        self._frame = value_frame(dialect, frame_named(result.reading["frame"]))
 
     def of(self, entry: ImageEntry) -> dict[str, Any]:
         """Everything about one image, as plain data."""

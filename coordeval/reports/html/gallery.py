@@ -204,7 +204,7 @@ def _held_classes(result: ScoreResult, classes: _Classes) -> list[set[int]]:
         for image, code in pairs.tolist():
             held[image].add(classes.code(UNKNOWN_LABEL) if code == UNKNOWN_CLASS else labels[code])
     normalise = NAME_RULES[result.protocol["name_rule"]]
-    by_name = columns.universe.codes()
+    by_name = columns.names.codes
     records = columns.records
     for row in np.flatnonzero(~columns.record_valid).tolist():
         desc = records.desc[row]

@@ -63,8 +63,14 @@ def run_changes(runs: Sequence[ShownRun]) -> Changes:
     """
     if len(runs) < 2:
         return Changes(by_run=())
-    protocol = str(runs[0].result.protocol["name"])
-    options = CompareOptions(draws=DRAWS, coco_draws=CHANGE_AP_DRAWS, seed=SEED, protocol=protocol)
+    first = runs[0].result
+    options = CompareOptions(
+        draws=DRAWS,
+        coco_draws=CHANGE_AP_DRAWS,
+        seed=SEED,
+        protocol=str(first.protocol["name"]),
+        names=None if first.rules is None else first.rules.names,
+    )
     try:
         comparison = compare_runs([shown.run for shown in runs], options)
     except (NotComparable, RunIncomplete) as error:

@@ -15,6 +15,7 @@ from coordeval.reports.html.gallery import build_gallery
 from coordeval.reports.html.images import thumbnails
 from coordeval.reports.html.intervals import NOTE, run_changes, run_intervals
 from coordeval.reports.html.loops import loop_rows
+from coordeval.reports.html.names import name_lists
 from coordeval.reports.html.page import render_page
 from coordeval.reports.html.settings import settings_rows
 from coordeval.reports.html.summary import all_metrics, headline
@@ -137,6 +138,7 @@ def _context(
         "sections": [part for part in sections if _is_shown(part)],
         "absent": [part[2][0] for part in sections if not _is_shown(part)],
         "loops": loop_rows(runs),
+        "name_lists": name_lists(runs),
         "pictures": _picture_sentence(pictures, num_images),
     }
 

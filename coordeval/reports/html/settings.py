@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordeval.metrics.names.stored import names_text
 from coordeval.reports.formats import number
 from coordeval.reports.printable import printable
 from coordeval.stats.settings import control_facts
@@ -52,6 +53,7 @@ def _described(shown: ShownRun) -> dict[str, str]:
         "dialect": str(result.reading["dialect"]["name"]),
         "frame": str(result.reading["frame"]),
         "protocol": str(result.protocol["name"]),
+        "names": _cut(names_text(result.protocol["names"])) if "names" in result.protocol else "",
         "classes": f"{number(result.protocol['classes']['count'])} "
         f"(from {str(result.protocol['classes']['source']).replace('_', ' ')})",
         "scores": result.score_source,

@@ -25,6 +25,14 @@ HEADLINE: dict[str, tuple[tuple[str, str], ...]] = {
         ("coco/AP", "AP"),
         ("coco/AP50", "AP at IoU .50"),
     ),
+    "Federated AP (LVIS)": (
+        ("lvis/AP", "AP"),
+        ("lvis/AP50", "AP at IoU .50"),
+        ("lvis/APr", "AP, rare classes"),
+        ("lvis/APc", "AP, common classes"),
+        ("lvis/APf", "AP, frequent classes"),
+        ("lvis/unjudged", "detections that nobody can judge"),
+    ),
     "Health of the texts": (
         ("samples/conforming_rate", "conforming texts"),
         ("parse/drop_rate", "dropped records"),
@@ -60,8 +68,8 @@ HEADLINE: dict[str, tuple[tuple[str, str], ...]] = {
         ("oracle/0.50/f1_best", "F1 with each image's best sample"),
     ),
 }
-"""Groups of metrics with their names; the last three only show where a run recorded them."""
-_WHERE_RECORDED = ("slot/", "guard/", "oracle/")
+"""Groups of metrics with their names; some only show where a run recorded them."""
+_WHERE_RECORDED = ("lvis/", "slot/", "guard/", "oracle/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from coordeval.reports.formats import number, percent, points
 
 _PLAIN_RATIOS = ("f1/", "f1_loc/", "f1_dedup/")
 _PLAIN_LEAVES = ("/f1_best", "/f1_sample")
-_POINT_FAMILIES = ("coco/", "coco_dedup/", "coco_segm/")
+_POINT_FAMILIES = ("coco/", "coco_dedup/", "coco_segm/", "lvis/A")
 
 
 def shown_value(key: str, value: float | None) -> str:

@@ -1,0 +1,34 @@
+"""Federated AP in the terminal, and what it leaves out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from coordeval.reports.formats import number, points
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR@300")
+
+
+def lvis_table(metrics: Mapping[str, float | int | None]) -> Table:
+    """One row of the numbers; `metrics` hold `lvis/*`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("LVIS", no_wrap=True)
+    for name in _SHOWN:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("boxes", *[points(metrics.get(f"lvis/{name}")) for name in _SHOWN])
+    table.caption = (
+        f"over {number(metrics.get('lvis/images'))} images; left out: "
+        f"{number(metrics.get('lvis/unjudged'))} detections of classes that nobody looked for, "
+        f"{number(metrics.get('lvis/over_limit'))} beyond 300 per image"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+__all__ = ["lvis_table"]
