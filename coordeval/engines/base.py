@@ -150,6 +150,7 @@ def new_rollout(request: Request, text: str, **fields: Any) -> Rollout:
         image=sample.image,
         image_id=sample.image_id,
         sample_index=request.sample_index,
+        federated=sample.federated,
         **fields,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordeval.data.paths import shown
 from coordeval.errors import CheckpointError, MissingExtraError
 from coordeval.jsonl import load_json
 
@@ -41,6 +42,7 @@ _HASHED = (
     "vocab.txt",
 )
 _BLOCK_BYTES = 1 << 22
+_SHARD_RE = re.compile(r"[^/\\\0]+\.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ def _check_files(checkpoint: Checkpoint) -> None:
 def require_safetensors(folder: Path, source: str) -> None:
     """Refuse a folder whose weights are not safetensors: pickle files can run code when loaded."""
     if any(folder.glob("*.safetensors")):
+        _check_indexes(folder)
         return
     pickled = sorted(item.name for item in folder.iterdir() if item.suffix in PICKLE_SUFFIXES)
     if pickled:
@@ -132,6 +135,23 @@ def require_safetensors(folder: Path, source: str) -> None:
             "save it as safetensors"
         )
     raise CheckpointError(f"{source}: has no *.safetensors weights")
+
+
+def _check_indexes(folder: Path) -> None:
+    """Refuse an index of shards that leads to anything but safetensors beside it."""
+    for path in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            raw = load_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from None
+        shards = raw.get("weight_map") if isinstance(raw, dict) else None
+        if not isinstance(shards, dict):
+            raise CheckpointError(f"{path}: has no 'weight_map'")
+        for name in shards.values():
+            if not (isinstance(name, str) and _SHARD_RE.fullmatch(name)):
+                raise CheckpointError(
+                    f"{path}: leads to {shown(str(name))}, which is no *.safetensors in this folder"
+                )
 
 
 def checkpoint_hash(folder: Path) -> str:
@@ -150,6 +170,11 @@ def checkpoint_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def checkpoint_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of the files that decide the output, by name: what can be compared at once."""
+    return {path.name: path.stat().st_size for path in sorted(_hashed_files(folder))}
+
+
 def _hashed_files(folder: Path) -> Iterable[Path]:
     return {path for pattern in _HASHED for path in folder.glob(pattern) if path.is_file()}
 
@@ -157,6 +182,7 @@ def _hashed_files(folder: Path) -> Iterable[Path]:
 __all__ = [
     "Checkpoint",
     "checkpoint_hash",
+    "checkpoint_sizes",
     "require_safetensors",
     "resolve_checkpoint",
 ]

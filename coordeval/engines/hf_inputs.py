@@ -34,6 +34,18 @@ class EncodedSample(NamedTuple):
     grid_thw: torch.Tensor
 
 
+# What the expressions of a template may raise, which comes with the checkpoint.
+_TEMPLATE_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 def render_prompt(tokenizer: Any, prompt: Prompt, image_token_id: int) -> list[int]:
     """Ids of the rendered prompt up to where the answer starts, with one image token in it.
 
@@ -51,8 +63,9 @@ def render_prompt(tokenizer: Any, prompt: Prompt, image_token_id: int) -> list[i
             add_generation_prompt=True,
             **prompt.chat_template_kwargs,
         )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise ConfigError(f"the chat template fails on the prompt: {error}") from None
+    except (TemplateError, *_TEMPLATE_FAULTS) as error:
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ConfigError(f"the chat template fails on the prompt: {said}") from None
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     count = ids.count(image_token_id)
     if count != 1:

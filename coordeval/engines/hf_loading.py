@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from coordeval.data.paths import shown
 from coordeval.engines.checkpoint import require_safetensors
 from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
 from coordeval.jsonl import load_json
@@ -24,6 +25,20 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+JSON_PARTS = (
+    "added_tokens.json",
+    "chat_template.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+"""What must be a JSON object where it is there; libraries fail on other things in many ways."""
+# What the libraries raise on nonsense in the files of a checkpoint.
+_LIBRARY_FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 
 
@@ -59,6 +74,8 @@ def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> R
     check_model_type(config, checkpoint.source)
     if not trust_remote_code:
         _require_tokenizer(checkpoint)
+    for name in JSON_PARTS:
+        _optional_json(checkpoint.path / name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.path, trust_remote_code=trust_remote_code, local_files_only=True
@@ -66,7 +83,7 @@ def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> R
         image_processor = Qwen2VLImageProcessorPil.from_pretrained(
             checkpoint.path, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (ImportError, *_LIBRARY_FAULTS) as error:
         raise CheckpointError(
             f"{checkpoint.source}: tokenizer or image processor cannot be loaded: {_line(error)}"
         ) from None
@@ -107,7 +124,7 @@ def make_reader(
     if not end_ids:
         raise CheckpointError(f"{source}: neither tokenizer nor generation_config has an end token")
     image_token_id = config.get("image_token_id")
-    if image_token_id is None:
+    if not isinstance(image_token_id, int):
         raise CheckpointError(f"{source}: config.json has no image_token_id")
     pad_id = tokenizer.pad_token_id
     return Reader(
@@ -143,7 +160,10 @@ def check_model_type(config: Mapping[str, Any], source: str) -> None:
 def _ids(value: Any) -> list[int]:
     if value is None:
         return []
-    return [int(item) for item in value] if isinstance(value, list | tuple) else [int(value)]
+    try:
+        return [int(item) for item in value] if isinstance(value, list | tuple) else [int(value)]
+    except (TypeError, ValueError, OverflowError):
+        raise CheckpointError(f"eos_token_id {shown(str(value), 60)} is no token id") from None
 
 
 def _stored_chat_template(folder: Path) -> str | None:
@@ -161,7 +181,9 @@ def _optional_json(path: Path) -> dict[str, Any]:
         raw = load_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
-    return raw if isinstance(raw, dict) else {}
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object")
+    return raw
 
 
 def resolve_device(name: str) -> torch.device:
@@ -221,7 +243,7 @@ def load_model(
         )
     except ImportError as error:
         raise ConfigError(f"attention {attention!r} cannot be used: {_line(error)}") from None
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (RuntimeError, SafetensorError, *_LIBRARY_FAULTS) as error:
         raise CheckpointError(f"{checkpoint.source}: cannot be loaded: {_line(error)}") from None
     if adapter is not None:
         model = _with_adapter(model, adapter)
@@ -233,6 +255,8 @@ def check_adapter(folder: Path) -> None:
     if not (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder}: not an adapter folder (it has no adapter_config.json)")
     require_safetensors(folder, str(folder))
+    if not (folder / ADAPTER_WEIGHTS).is_file():  # else the library would take what else is there
+        raise CheckpointError(f"{folder}: has no {ADAPTER_WEIGHTS}")
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
@@ -245,7 +269,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     check_adapter(folder)
     try:
         wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (RuntimeError, SafetensorError, *_LIBRARY_FAULTS) as error:
         raise CheckpointError(f"{folder}: the adapter cannot be loaded: {_line(error)}") from None
     if wrapped.active_peft_config.is_prompt_learning:
         raise CheckpointError(f"{folder}: prompt-learning adapters are not supported; use LoRA")

@@ -63,13 +63,17 @@ def run_identity(
         "seed": decode.seed,
         "dataset": {"path": str(dataset_path.resolve()), "sha256": dataset_sha256},
         "categories": (
-            None
-            if categories is None
-            else [{"id": category.id, "name": category.name} for category in categories]
+            None if categories is None else [category_json(category) for category in categories]
         ),
         "vocabulary": vocabulary_json(engine.vocabulary()),
         "selection": selection.to_json(),
     }
+
+
+def category_json(category: Category) -> dict[str, Any]:
+    """One class as run.json stores it; its frequency where the dataset gives one."""
+    plain: dict[str, Any] = {"id": category.id, "name": category.name}
+    return plain if category.frequency is None else plain | {"frequency": category.frequency}
 
 
 def vocabulary_json(vocabulary: CoordVocabulary | None) -> dict[str, int] | list[int] | None:
@@ -134,6 +138,7 @@ def default_out(runs_dir: Path, identity: Mapping[str, Any]) -> Path:
 
 
 __all__ = [
+    "category_json",
     "default_out",
     "essence",
     "keep_stored_labels",

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordeval.coords import CoordVocabulary, frame_named
+from coordeval.coords import DEFAULT_FRAME, CoordVocabulary, frame_named
 from coordeval.data.class_list import read_class_list
 from coordeval.data.dataset import image_root_hint, open_dataset
+from coordeval.data.foreign_prompts import prefers_closed
+from coordeval.data.images import is_file
 from coordeval.data.prompts import Prompt, default_prompt, load_prompt, parse_pixels
 from coordeval.data.token_budget import MINIMUM_TOKENS, default_max_new_tokens
+from coordeval.decoding.guard import require_followable
 from coordeval.engines.budget import needed_tokens
+from coordeval.engines.dialect_frame import settle_frame
 from coordeval.engines.identity import default_out, run_identity
 from coordeval.engines.opening import open_source
 from coordeval.engines.runner import run_rollouts
@@ -45,7 +49,13 @@ def rollout_checkpoint(
     Raises the errors of its parts, RunIncomplete where no sample is selected, and `Interrupted`.
     """
     dialect = dialect_named(options.dialect, field_order=options.field_order)
-    frame, pixels = frame_named(options.frame), parse_pixels(options.pixels)
+    frame = frame_named(DEFAULT_FRAME if options.frame is None else options.frame)
+    pixels = parse_pixels(options.pixels)
+    dialect = settle_frame(
+        dialect, given=options.frame, pixels=pixels, checkpoint=options.checkpoint
+    )
+    if options.guard.mode != "off":
+        require_followable(dialect)
     selection = parse_selection(ids=options.ids, limit=options.limit, shard=options.shard)
     if options.batch_size < 1:
         raise ConfigError("--batch-size must be at least 1")
@@ -78,7 +88,7 @@ def rollout_checkpoint(
             adapter=source.adapter,
             engine=engine,
             dialect=dialect,
-            frame=frame.name,
+            frame=dialect.frame or frame.name,
             prompt=prompt,
             pixels=pixels,
             decode=decode,
@@ -132,11 +142,14 @@ def choose_prompt(name: Prompt | str | None, dialect: Dialect, dataset: Dataset)
     """The prompt that `--prompt` names: None or `open`, `closed`, or a TOML file.
 
     A prompt stays as it is. The class list is the dataset's; ConfigError where one is needed and
-    there is none.
+    there is none. Other models' own detection prompts name the classes wherever there is a list;
+    all others are open where nothing is said.
     """
     if isinstance(name, Prompt):
         return name
     names = None if dataset.categories is None else [item.name for item in dataset.categories]
+    if name is None and names and prefers_closed(dialect):
+        return default_prompt(dialect=dialect, class_names=names)
     if name in {None, "open"}:
         return default_prompt(dialect=dialect)
     assert name is not None
@@ -178,7 +191,7 @@ def token_limit(given: int | None, needed: int | None, notify: Callable[[str], N
 
 def require_images(samples: Sequence[Sample], dataset: Dataset) -> None:
     """Refuse a wrong image root at once; single missing images are error lines of the run."""
-    if any(item.image_path is not None and item.image_path.exists() for item in samples):
+    if any(item.image_path is not None and is_file(item.image_path) for item in samples):
         return
     if len(samples) == 1:
         return

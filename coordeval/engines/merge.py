@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.engines.identity import essence
 from coordeval.errors import ConfigError, RunIncomplete, RunMismatchError
-from coordeval.runs import META_NAME, ROLLOUTS_NAME, RunWriter, open_run
+from coordeval.runs import META_NAME, ROLLOUTS_NAME, RunWriter, open_run, read_meta
 from coordeval.slot_table import load_slots, slot_key
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ def merge_runs(shards: Sequence[Path], out: Path) -> dict[str, Any]:
 
     Raises RunMismatchError where shards differ in more than their selection or share an id,
     RunIncomplete where a shard is unfinished or missing, ConfigError where `out` already holds a
-    run. Nothing is written before all checks have passed.
+    run. Nothing is written before all checks have passed. A merge that was killed goes on.
     """
     if len(shards) < 2:
         raise ConfigError("merge needs at least two runs")
-    if (out / META_NAME).exists() or (out / ROLLOUTS_NAME).exists():
-        raise ConfigError(f"{out}: already holds a run; merge into a new --out")
+    _refuse_other_run(out, shards)
     runs = [open_run(path) for path in shards]
     for run in runs:
         _require_complete(run)
@@ -61,9 +60,19 @@ def merge_runs(shards: Sequence[Path], out: Path) -> dict[str, Any]:
     }
     counts = _sum_counts(runs)
     with RunWriter(out, identity=identity | {"selection": selection}, extra=extra) as writer:
-        writer.append(rollouts)
+        writer.append(r for r in rollouts if (r.id, r.sample_index) not in writer.finished)
         writer.finish("complete", counts)
     return counts
+
+
+def _refuse_other_run(out: Path, shards: Sequence[Path]) -> None:
+    """ConfigError where `out` holds anything but what a killed merge of these shards left."""
+    if not ((out / META_NAME).exists() or (out / ROLLOUTS_NAME).exists()):
+        return
+    meta = read_meta(out / META_NAME) if (out / META_NAME).exists() else {}
+    if meta.get("status") == "running" and meta.get("merged_from") == [str(p) for p in shards]:
+        return
+    raise ConfigError(f"{out}: already holds a run; merge into a new --out")
 
 
 def _require_complete(run: Run) -> None:

@@ -20,6 +20,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "hf": ("coordeval.engines.hf_source", "HfSource"),
     "vllm": ("coordeval.engines.vllm_source", "VllmSource"),
     "server": ("coordeval.engines.server_source", "ServerSource"),
+    "ray": ("coordeval.engines.ray_source", "RaySource"),
     "replay": ("coordeval.engines.replay_source", "ReplaySource"),
 }
 
@@ -41,9 +42,11 @@ def open_source(options: RolloutOptions) -> Source:
     if name not in SOURCES:
         known = ", ".join((AUTO, *SOURCES))
         raise ConfigError(f"unknown engine {options.engine!r}: use one of {known}")
-    if options.data_parallel > 1 and name in {"server", "replay"}:
-        raise ConfigError(f"--data-parallel has no meaning for the engine {name}")
-    _refuse_options_of_others(options, name)
+    if options.data_parallel > 1 and name in {"server", "replay", "ray"}:
+        instead = ": use --replicas" if name == "ray" else ""
+        raise ConfigError(f"--data-parallel has no meaning for the engine {name}{instead}")
+    chosen = f"{name} (chosen by auto)" if options.engine == AUTO else name
+    refuse_options_of_others(options, name, f"the engine {chosen}")
     module, class_name = SOURCES[name]
     source: Source = getattr(import_module(module), class_name)(options)
     if options.data_parallel > 1:
@@ -53,10 +56,13 @@ def open_source(options: RolloutOptions) -> Source:
     return source
 
 
-def _refuse_options_of_others(options: RolloutOptions, name: str) -> None:
+def refuse_options_of_others(
+    options: RolloutOptions, name: str, chosen: str, *, switch: str = "--engine"
+) -> None:
     """ConfigError for an option that the engine would silently leave out.
 
-    The server's own source says what its options mean there.
+    `chosen` says in words what was chosen, and `switch` what chooses another. The server's own
+    source says what its options mean there, and Ray's what those of vLLM do.
     """
     of_vllm = {
         "--tensor-parallel": options.tensor_parallel != 1,
@@ -68,16 +74,19 @@ def _refuse_options_of_others(options: RolloutOptions, name: str) -> None:
         "--server-url": options.server_url is not None,
         "--server-model": options.server_model is not None,
     }
-    chosen = f"{name} (chosen by auto)" if options.engine == AUTO else name
+    of_ray = {
+        "--ray-address": options.ray_address is not None,
+        "--replicas": options.replicas is not None,
+        "--inner": options.inner is not None,
+    }
     for other, given, refused in (
         ("vllm", of_vllm, name in {"hf", "replay"}),
         ("server", of_server, name != "server"),
+        ("ray", of_ray, name != "ray"),
     ):
         for option, is_given in given.items():
             if refused and is_given:
-                raise ConfigError(
-                    f"{option} has no effect with the engine {chosen}: give --engine {other}"
-                )
+                raise ConfigError(f"{option} has no effect with {chosen}: give {switch} {other}")
 
 
-__all__ = ["AUTO", "SOURCES", "choose_engine", "open_source"]
+__all__ = ["AUTO", "SOURCES", "choose_engine", "open_source", "refuse_options_of_others"]

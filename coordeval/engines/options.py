@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from coordeval.coords import DEFAULT_FRAME
 from coordeval.decoding.settings import ConstraintSettings, GuardSettings
 from coordeval.engines.base import DecodeSettings
 from coordeval.errors import ConfigError
@@ -25,10 +24,12 @@ class RolloutOptions:
     `checkpoint` is a folder or hub id; with the replay engine a recorded run. `out` None is
     `runs_dir` / <checkpoint name>-<short hash of settings>. `prompt` is a TOML file, `closed` for
     the default prompt with the dataset's class list, a `Prompt`, or None for the open default.
+    `frame` None is the dialect's own, else the default one.
     None for `max_new_tokens` derives it from the ground truth. `classes` closes the descriptions
     under a grammar: `dataset`, or a file of names; None leaves them as `constraint` has them.
     `tensor_parallel` to `engine_args` are for vLLM (`data_parallel` also for Hugging Face),
-    `server_url` to `retries` for a server.
+    `server_url` to `retries` for a server. `ray_address` to `inner` are for a Ray cluster, where
+    `inner` is the engine of each replica; None for `replicas` is as many as there is room for.
     """
 
     checkpoint: str
@@ -41,7 +42,7 @@ class RolloutOptions:
     pixels: str | None = None
     dialect: str = DEFAULT_DIALECT
     field_order: FieldOrder | None = None
-    frame: str = DEFAULT_FRAME
+    frame: str | None = None
     batch_size: int = 8
     dtype: str = "auto"
     device: str = "auto"
@@ -72,6 +73,9 @@ class RolloutOptions:
     concurrency: int = 16
     timeout_s: float = 300.0
     retries: int = 4
+    ray_address: str | None = None
+    replicas: int | None = None
+    inner: str | None = None
     retry_errors: bool = False
     trust_remote_code: bool = False
 

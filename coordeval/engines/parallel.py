@@ -10,7 +10,7 @@ import os
 import signal
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class WorkerSettings:
     pixels: PixelLimits | None
     decode: DecodeSettings
     dialect: Dialect
-    visible_devices: str | None
+    visible_devices: str | None = None
 
 
 @dataclass(slots=True)
@@ -282,25 +282,29 @@ def cut_into_pieces(requests: Sequence[Request], workers: int, batch_size: int) 
     ]
 
 
+def open_engine(settings: WorkerSettings, notify: Callable[[str], None]) -> tuple[Source, Engine]:
+    """The source and the engine of one worker, in this process; raises as `open_source` does."""
+    from coordeval.engines.opening import open_source
+
+    source = open_source(replace(settings.options, data_parallel=1))
+    engine = source.start(
+        prompt=settings.prompt,
+        pixels=settings.pixels,
+        decode=settings.decode,
+        dialect=settings.dialect,
+        notify=notify,
+    )
+    return source, engine
+
+
 def work(settings: WorkerSettings, pipe: Connection) -> None:
     """A worker's life: open the engine, answer pieces until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     if settings.visible_devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.visible_devices
-    from dataclasses import replace
-
-    from coordeval.engines.opening import open_source
-
     engine: Engine | None = None
     try:
-        source = open_source(replace(settings.options, data_parallel=1))
-        engine = source.start(
-            prompt=settings.prompt,
-            pixels=settings.pixels,
-            decode=settings.decode,
-            dialect=settings.dialect,
-            notify=lambda message: pipe.send(("warning", message)),
-        )
+        _, engine = open_engine(settings, lambda message: pipe.send(("warning", message)))
         while True:
             requests = pipe.recv()
             for batch in engine.generate(requests):
@@ -323,5 +327,6 @@ __all__ = [
     "WorkerSettings",
     "cut_into_pieces",
     "device_shares",
+    "open_engine",
     "work",
 ]

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class ReplayEngine:
     """Answers each request with the recorded rollout of the same id and sample index.
 
-    `recording` is a run directory or a file of rollout lines. Ground truth and size come from the
-    requested sample, everything else from the recording. A request without a recorded line becomes
-    an error line. `delay_s` waits after each batch, to try out interruptions. Raises DataError
-    where the recording can't be read or holds a key twice.
+    `recording` is a run directory or a file of rollout lines. Size and what is known of the image
+    come from the requested sample, everything else from the recording. A request without a recorded
+    line becomes an error line. `delay_s` waits after each batch, to try out interruptions. Raises
+    DataError where the recording can't be read or holds a key twice.
     """
 
     def __init__(self, recording: Path, *, batch_size: int = 8, delay_s: float = 0.0) -> None:
@@ -72,6 +72,7 @@ class ReplayEngine:
             gt=sample.objects,
             image=sample.image,
             image_id=sample.image_id,
+            federated=sample.federated,
         )
 
     def close(self) -> None:

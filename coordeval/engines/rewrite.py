@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from coordeval.errors import DataError, RunLockedError
+from coordeval.errors import DataError, RunLockedError, RunNotWritten
 from coordeval.jsonl import load_json, read_lines
 from coordeval.runs import LOCK_NAME, ROLLOUTS_NAME, write_atomically
 from coordeval.slot_table import store_slots
@@ -37,17 +38,20 @@ def drop_error_lines(run_path: Path) -> int:
     return dropped
 
 
-def restore_order(run_path: Path, keys: Sequence[tuple[str, int]]) -> None:
+def restore_order(
+    run_path: Path, keys: Sequence[tuple[str, int]], *, is_locked: bool = False
+) -> None:
     """Put the lines of a run into the order of these (id, sample index); others come last.
 
     Resumed and parallel runs write in another order than uninterrupted ones; scoring goes by it.
+    `is_locked` says that the caller holds the run's lock; it must not append lines any more.
     """
     place = {key: index for index, key in enumerate(keys)}
 
     def in_order(lines: list[Line]) -> list[Line]:
         return sorted(lines, key=lambda line: place.get(line_key(line[0]), len(place)))
 
-    _rewrite(run_path, in_order)
+    _rewrite(run_path, in_order, is_locked=is_locked)
 
 
 def line_key(raw: dict[str, Any]) -> tuple[str, int]:
@@ -55,12 +59,14 @@ def line_key(raw: dict[str, Any]) -> tuple[str, int]:
     return str(raw.get("id")), int(raw.get("sample_index", 0))
 
 
-def _rewrite(run_path: Path, change: Callable[[list[Line]], list[Line]]) -> None:
+def _rewrite(
+    run_path: Path, change: Callable[[list[Line]], list[Line]], *, is_locked: bool = False
+) -> None:
     path = run_path / ROLLOUTS_NAME
     if not path.exists():
         return
     try:
-        with FileLock(run_path / LOCK_NAME, timeout=0):
+        with nullcontext() if is_locked else FileLock(run_path / LOCK_NAME, timeout=0):
             lines = _read(path)
             changed = change(list(lines))
             if changed != lines:
@@ -68,6 +74,11 @@ def _rewrite(run_path: Path, change: Callable[[list[Line]], list[Line]]) -> None
                 store_slots(path)  # its rows stand in the order of the lines
     except Timeout:
         raise RunLockedError(f"{run_path}: another process is writing this run") from None
+    except OSError as error:
+        raise RunNotWritten(
+            f"{path}: cannot be written ({error.strerror or error}); it is as it was: "
+            "mend that, and the same command goes on from there"
+        ) from None
 
 
 def _read(path: Path) -> list[Line]:

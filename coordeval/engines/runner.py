@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from coordeval.engines.identity import keep_stored_labels
 from coordeval.engines.interrupts import Interrupted, interrupt_guard
 from coordeval.engines.progress import ProgressCounter
 from coordeval.engines.rewrite import drop_error_lines, restore_order
-from coordeval.errors import EXIT_INCOMPLETE, EXIT_OK
+from coordeval.errors import EXIT_INCOMPLETE, EXIT_OK, CoordevalError
 from coordeval.runs import META_NAME, RunWriter, open_run, read_meta
 
 if TYPE_CHECKING:
@@ -32,13 +33,17 @@ class RolloutsStopped(Exception):  # noqa: N818 - an outcome, not a fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a rollout ended; `counts` as run.json stores them, `missing` the keys without a line."""
+    """How a rollout ended; `counts` as run.json stores them, `missing` the keys without a line.
+
+    `cut_bytes` is the length of a torn last line that was cut off and made again.
+    """
 
     path: Path
     status: str
     counts: dict[str, Any]
     missing: tuple[Key, ...]
     resumed: int
+    cut_bytes: int = 0
 
     def exit_code(self, max_errors: int = 0) -> int:
         """0 where every id has exactly one line and errors are few enough, else 3."""
@@ -64,9 +69,9 @@ def run_rollouts(
     The engine is only asked for what is missing; with nothing missing it is not asked at all.
     Every batch is on the disk before the next one is counted, so a kill loses at most the batch
     under way. Raises RunMismatchError where `out` belongs to another identity, RunLockedError
-    where another process writes it, and `Interrupted` (with `handle_signals`) after a signal.
-    After that, or what `on_progress` stops it with (RolloutsStopped), its status is `interrupted`;
-    `failed` after any other error.
+    where another process writes it, RunNotWritten where it can be written no more, and
+    `Interrupted` (with `handle_signals`) after a signal. After that, or what `on_progress` stops
+    it with (RolloutsStopped), its status is `interrupted`; `failed` after any other error.
     """
     requests = make_requests(samples, decode)
     if (out / META_NAME).exists():
@@ -87,18 +92,35 @@ def run_rollouts(
             if todo:
                 _generate(engine, todo, writer, counter, guard)
         except (Interrupted, KeyboardInterrupt, SystemExit, RolloutsStopped):
-            writer.finish("interrupted", count_lines(out, requests))
+            _note_ending(writer, "interrupted", requests)
             raise
         except BaseException:
-            writer.finish("failed", count_lines(out, requests))
+            _note_ending(writer, "failed", requests)
             raise
+        # Under the lock and before the run is called complete: a run that says so is in order.
+        restore_order(out, [request.key for request in requests], is_locked=True)
         counts = count_lines(out, requests)
         missing = tuple(request.key for request in requests if request.key not in writer.finished)
         complete = not missing and not counts["unexpected"] and not counts["repeated"]
         status = "complete" if complete else "incomplete"
         writer.finish(status, counts)
-    restore_order(out, [request.key for request in requests])
-    return Outcome(path=out, status=status, counts=counts, missing=missing, resumed=resumed)
+    return Outcome(
+        path=out,
+        status=status,
+        counts=counts,
+        missing=missing,
+        resumed=resumed,
+        cut_bytes=writer.cut_bytes,
+    )
+
+
+def _note_ending(writer: RunWriter, status: str, requests: Sequence[Request]) -> None:
+    """Store how a run ended as far as that goes: what ended it must not be hidden by a full disk.
+
+    Where it cannot be stored the status stays `running`, as after a kill.
+    """
+    with suppress(CoordevalError):
+        writer.finish(status, count_lines(writer.path, requests))
 
 
 def make_requests(samples: Sequence[Sample], decode: DecodeSettings) -> list[Request]:

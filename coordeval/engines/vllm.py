@@ -28,7 +28,7 @@ from coordeval.engines.vllm_settings import deciding_args
 from coordeval.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from coordeval.data.pixels import PixelLimits
     from coordeval.data.prompts import Prompt
@@ -152,8 +152,12 @@ class VllmEngine:
         except CheckpointError:
             return None
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[list[Rollout]]:
-        """Yield finished rollouts as they finish, in any order; every request exactly once."""
+    def generate(self, requests: Iterable[Request]) -> Iterator[list[Rollout]]:
+        """Yield finished rollouts as they finish, in any order; every request exactly once.
+
+        Requests are taken as there is room for them; an iterator that has none for the moment may
+        have more later, as long as some are under way.
+        """
         waiting = iter(requests)
         running: dict[str, tuple[Request, int]] = {}
         proven, mark = False, time.perf_counter()

@@ -43,6 +43,7 @@ _OWN = {
     "enable_lora": "use --adapter",
     "generation_config": "decode settings come from the command line alone",
     "gpu_memory_utilization": "use --gpu-memory-utilization",
+    "hf_token": "set HF_TOKEN in the environment: arguments are written to run.json",
     "logits_processors": "use --constrain and --loop-guard",
     "logprobs_mode": "log-probabilities are always raw",
     "max_logprobs": "use --telemetry",
@@ -54,6 +55,7 @@ _OWN = {
     "tokenizer": "the tokenizer is the checkpoint's",
     "trust_remote_code": "use --trust-remote-code",
 }
+_PICKLE_FORMATS = ("pt", "npcache")
 # What decides how a run goes, not what comes out of it: another value may finish the same run.
 _NEUTRAL = frozenset(
     {
@@ -95,6 +97,8 @@ def read_engine_args(given: Mapping[str, str]) -> dict[str, Any]:
         if name in _OWN:
             raise ConfigError(f"--engine-arg {raw_name}: {_OWN[name]}")
         args[name] = _read_value(text)
+        if name == "load_format" and args[name] in _PICKLE_FORMATS:
+            raise ConfigError(f"--engine-arg {raw_name}={text}: pickles are not read")
     return args
 
 

@@ -1,0 +1,167 @@
+"""The connection to a Ray cluster, and what its nodes have room for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coordeval.engines.ray_words import divide_stdout, join_stdout
+from coordeval.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+AUTO, LOCAL = "auto", "local"
+_CONNECT_S = 5.0
+_SETTINGS = 4  # type of an HTTP/2 frame
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A machine of the cluster; `resources` are its totals (CPU, GPU, memory in bytes, ...)."""
+
+    id: str
+    address: str
+    resources: Mapping[str, float]
+
+    def room(self, need: Mapping[str, float]) -> int:
+        """How many replicas of this need it can hold, whoever uses it at present."""
+        return int(min(self.resources.get(name, 0.0) // amount for name, amount in need.items()))
+
+
+def require_ray() -> Any:
+    """The ray module with `ray.data`; MissingExtraError where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError("the engine ray", "ray") from None
+    return ray
+
+
+class Cluster:
+    """A connection; `close` ends it where it was made here."""
+
+    def __init__(self, address: str | None) -> None:
+        """Connect to `address`: HOST:PORT, `auto`, or `local` for one that ends with the run.
+
+        None is RAY_ADDRESS, else `auto`. Raises ConfigError where there is no cluster, or one that
+        does not let us in, and MissingExtraError without Ray.
+        """
+        wanted = check_address(address or os.environ.get("RAY_ADDRESS") or AUTO)
+        self._ray = require_ray()
+        self._ours = not self._ray.is_initialized()
+        if self._ours:
+            _connect(self._ray, wanted)
+            divide_stdout()
+        else:
+            _check_same(wanted, str(self._ray.get_runtime_context().gcs_address))
+
+    def nodes(self) -> list[Node]:
+        """The machines that are there at this moment."""
+        return [
+            Node(id=raw["NodeID"], address=raw["NodeManagerAddress"], resources=raw["Resources"])
+            for raw in self._ray.nodes()
+            if raw["Alive"]
+        ]
+
+    def room(self, need: Mapping[str, float]) -> int:
+        """How many replicas of this need the whole cluster can hold at this moment."""
+        return sum(node.room(need) for node in self.nodes())
+
+    def here(self) -> str:
+        """Id of the node that this process runs on."""
+        return str(self._ray.get_runtime_context().get_node_id())
+
+    def close(self) -> None:
+        """Leave the cluster (a local one ends); nothing where others made the connection."""
+        if self._ours and self._ray.is_initialized():
+            self._ray.shutdown()
+            join_stdout()
+        self._ours = False
+
+
+def check_address(address: str) -> str:
+    """The address without spaces; ConfigError for one that cannot be meant."""
+    address = address.strip()
+    if address in {AUTO, LOCAL}:
+        return address
+    if address.startswith("ray://"):
+        raise ConfigError(
+            f"--ray-address {address}: images and results would go through Ray's client proxy; run "
+            "this on a machine of the cluster (ray job submit), with auto or HOST:6379"
+        )
+    match = re.fullmatch(r"\[?([^\[\]/@\s]+)\]?:(\d{1,5})", address)
+    if match is None or not 0 < int(match.group(2)) < 65536:
+        raise ConfigError(f"--ray-address {address!r}: write HOST:PORT, auto or local")
+    return address
+
+
+def _check_same(wanted: str, connected: str) -> None:
+    """Refuse another cluster than the connected one; a host has many names, so ports are told."""
+    if wanted not in {AUTO, LOCAL} and wanted.rpartition(":")[2] != connected.rpartition(":")[2]:
+        raise ConfigError(f"--ray-address {wanted}: this process is connected to {connected}")
+
+
+def _connect(ray: Any, address: str) -> None:
+    if address not in {AUTO, LOCAL}:
+        _reach(address)
+    options: dict[str, Any] = {"address": address, "log_to_driver": False}
+    if address == LOCAL:
+        options["include_dashboard"] = False
+    try:
+        with _own_handlers():
+            ray.init(**options, logging_level=logging.ERROR, configure_logging=True)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        start = "start one with ray start --head, or give --ray-address HOST:PORT or local"
+        hint = f"; {start}" if address == AUTO else ""
+        raise ConfigError(f"--ray-address {address}: no Ray cluster: {reason}{hint}") from None
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nobody or nothing like Ray answers, for which it waits minutes.
+
+    Ray's head speaks HTTP/2 (gRPC) and begins with a SETTINGS frame (RFC 9113, 3.4 and 6.5); with
+    TLS only the connection is tried.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as line:
+            if os.environ.get("RAY_USE_TLS", "0").lower() not in {"0", "", "false"}:
+                return
+            line.sendall(_PREFACE)
+            frame = line.recv(9)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise ConfigError(f"--ray-address {address}: cannot be reached: {reason}") from None
+    if len(frame) < 4 or frame[3] != _SETTINGS:
+        raise ConfigError(
+            f"--ray-address {address}: what answers there is no Ray cluster (the port of "
+            "ray start --head is 6379 unless set)"
+        )
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Keep our signal handlers: Ray sets one of its own for SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+
+
+__all__ = ["Cluster", "Node", "check_address", "require_ray"]
