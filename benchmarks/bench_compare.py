@@ -1,94 +1,127 @@
 """`coordeval compare` on two COCO-sized runs, beside hotcoco's own comparison of AP alone.
 
-Reads the full LMM-Det set from COORDEVAL_DATA (5,000 images, 150,000 detections) as run A; run B
-is A with 3 % of the detections dropped and 10 % moved. Times, in this process: the whole comparison
-from the texts (read, parse, score both, 2,000 draws of every metric, 200 of AP, reasons), and
-`hotcoco.compare` with 200 draws on the same boxes, which gives AP and AR only. Prints both, the
-parts of ours, and the ratio; CPU seconds too, which other work on the machine blurs less.
+Run B is run A with 3 % of the detections dropped and 10 % moved. Ours is the whole comparison from
+the texts: read, parse, score both, 2,000 draws of every metric, 200 of AP, reasons. hotcoco's
+comparison is 200 draws of AP and AR on the same boxes.
 
-    COORDEVAL_DATA=... python benchmarks/bench_compare.py
+    python benchmarks/bench_compare.py
 """
 
 from __future__ import annotations
 
-import os
-import random
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bench_scoring import load, write_run
+import workload
+from rounds import INTERVAL_NOTE, median_s, ratio_of, side_by_side
+from script import run_script
+from tables import Table
+
+from coordeval.runs import open_run
+from coordeval.stats.comparison import CompareOptions, compare_runs
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tables import Cell
+
+    from coordeval.stats.comparison import Comparison
 
 COCO_DRAWS = 200
+OURS, THEIRS = "coordeval compare, everything from texts", "hotcoco compare, AP and AR alone"
+SHOWN = ("f1/0.50/f1", "coco/AP", "dup/exact_rate")
 
 
-def perturbed(detections: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
-    """The detections with 3 % left out and 10 % moved right by a tenth of their width."""
-    rng = random.Random(seed)
-    out = []
-    for detection in detections:
-        if rng.random() < 0.03:
-            continue
-        if rng.random() < 0.1:
-            x, y, w, h = detection["bbox"]
-            detection = detection | {"bbox": [x + w / 10, y, w, h]}  # noqa: PLW2901
-        out.append(detection)
-    return out
-
-
-def compare_with_hotcoco(truth: dict[str, Any], both: list[list[dict[str, Any]]]) -> None:
+def compare_with_hotcoco(one: workload.Workload, two: workload.Workload) -> None:
     """Hotcoco's comparison of two result lists, evaluation included."""
     from hotcoco import COCO, COCOeval, compare
 
-    gt = COCO(truth)
-    one, two = (COCOeval(gt, gt.loadRes(results), "bbox") for results in both)
-    one.evaluate()
-    two.evaluate()
-    compare(one, two, n_bootstrap=COCO_DRAWS, seed=0)
+    gt = COCO(one.truth)
+    first, second = (COCOeval(gt, gt.loadRes(work.detections), "bbox") for work in (one, two))
+    first.evaluate()
+    second.evaluate()
+    compare(first, second, n_bootstrap=COCO_DRAWS, seed=0)
 
 
-def main() -> int:
-    """Run both and print times and the ratio; 2 without the data."""
-    folder = os.environ.get("COORDEVAL_DATA")
-    if not folder:
-        print("set COORDEVAL_DATA to the folder of real data", file=sys.stderr)
-        return 2
-    from coordeval.runs import open_run
-    from coordeval.stats.comparison import CompareOptions, compare_runs
-
-    truth, detections = load(Path(folder))
-    both = [detections, perturbed(detections)]
-    marks: list[tuple[str, float]] = []
+def measure(options: argparse.Namespace) -> list[Table]:
+    """Both in turn, then the parts of ours and what it says."""
+    one = workload.chosen(options)
+    two = workload.perturbed(one)
+    settings = CompareOptions(coco_draws=COCO_DRAWS)
     with tempfile.TemporaryDirectory() as name:
-        paths = [Path(name) / "a", Path(name) / "b"]
-        for path, results in zip(paths, both, strict=True):
-            path.mkdir()
-            write_run(path, truth, results)
-        start, cpu = time.perf_counter(), time.process_time()
-        comparison = compare_runs(
-            [open_run(path) for path in paths],
-            CompareOptions(coco_draws=COCO_DRAWS),
-            progress=lambda text: marks.append((text, time.perf_counter())),
+        runs = [
+            open_run(workload.write_run(Path(name) / label, work))
+            for label, work in (("a", one), ("b", two))
+        ]
+        times = side_by_side(
+            {
+                OURS: lambda: compare_runs(runs, settings),
+                THEIRS: lambda: compare_with_hotcoco(one, two),
+            },
+            options.rounds,
         )
-        end, cpu = time.perf_counter(), time.process_time() - cpu
-    their_start, their_cpu = time.perf_counter(), time.process_time()
-    compare_with_hotcoco(truth, both)
-    theirs, their_cpu = time.perf_counter() - their_start, time.process_time() - their_cpu
-    print(f"images {comparison.images}, detections {len(both[0])} and {len(both[1])}")
-    for key in ("f1/0.50/f1", "coco/AP", "dup/exact_rate"):
+        marks: list[tuple[str, float]] = []
+        comparison = compare_runs(
+            runs, settings, progress=lambda text: marks.append((text, time.perf_counter()))
+        )
+        marks.append(("", time.perf_counter()))
+    title = (
+        f"{one.name}, {comparison.images:,} images, {len(one.detections):,} and "
+        f"{len(two.detections):,} detections"
+    )
+    cost: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            label,
+            median_s(times, label, wall=True),
+            median_s(times, label),
+            ratio_of(times, label, THEIRS),
+        )
+        for label in (OURS, THEIRS)
+    )
+    return [
+        Table(
+            title=f"Comparison: {title}",
+            columns=(("what", ""), ("wall s", ".2f"), ("CPU s", ".2f"), ("CPU, ratio", ".2f")),
+            rows=cost,
+            notes=(INTERVAL_NOTE,),
+        ),
+        _parts(marks),
+        _said(comparison),
+    ]
+
+
+def _parts(marks: list[tuple[str, float]]) -> Table:
+    return Table(
+        title="Comparison: where the time goes (once)",
+        columns=(("part", ""), ("wall s", ".2f")),
+        rows=tuple((text, stop - begin) for (text, begin), (_, stop) in pairwise(marks)),
+    )
+
+
+def _said(comparison: Comparison) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for key in SHOWN:
         change = comparison.versus[0].changes[key]
-        interval = f"[{change.low:+.5f}, {change.high:+.5f}]"
-        print(f"{key:16} {change.delta:+.5f} {interval} {change.verdict}")
-    for (text, begin), (_, stop) in zip(marks, [*marks[1:], ("", end)], strict=True):
-        print(f"  {text:22} {stop - begin:6.2f} s")
-    ours = end - start
-    print(f"coordeval compare, everything from text {ours:7.2f} s wall {cpu:7.2f} s CPU")
-    print(f"hotcoco compare, AP and AR alone        {theirs:7.2f} s wall {their_cpu:7.2f} s CPU")
-    print(f"ratio {ours / theirs:41.2f} {cpu / their_cpu:14.2f}")
-    return 0
+        interval = None
+        if change.delta is not None and change.low is not None and change.high is not None:
+            interval = [change.delta, change.low, change.high]
+        rows.append((key, interval, change.verdict))
+    return Table(
+        title="Comparison: what it says",
+        columns=(("metric", ""), ("B - A, 95 %", "+.5f"), ("verdict", "")),
+        rows=tuple(rows),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which set, how often."""
+    workload.add_arguments(parser)
+    parser.add_argument("--rounds", type=int, default=3)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"images": 300, "rounds": 1}))

@@ -2,21 +2,25 @@
 
 A step is: masks for the batch, -inf applied to its logits, and the chosen tokens noted. Both sides
 choose the same tokens, because their masks are equal (tests/decoding/test_lark_peer.py); our
-`ordered` and `coords` rows have no counterpart there. Prints medians and p99 over the second half
-of the steps, the time to compile, and that of the first half (where masks are made), in processor
-time of the one thread, which other work on the machine does not stretch. Nothing is asserted.
-Run: python benchmarks/bench_constraint.py [--steps 400]   (llguidance is optional)
+`ordered` and `coords` rows have no counterpart there. Shown are medians and p99 over the second
+half of the steps, the time to compile, and that of the first half (where masks are made), in
+processor time of the one thread, which other work on the machine does not stretch.
+
+    python benchmarks/bench_constraint.py [--steps 400]   (llguidance is optional)
 """
 
 from __future__ import annotations
 
-import argparse
 import random
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from rounds import median_ratio
+from script import run_script
+from tables import Table, show
 
 from coordeval.coords import CoordVocabulary, coord_token
 from coordeval.decoding.constraint import compile_constraint
@@ -27,7 +31,10 @@ from coordeval.decoding.token_table import TokenTable
 from coordeval.parsers import DIALECTS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
+
+    from tables import Cell
 
 DIALECT = DIALECTS["coordjson"]
 QWEN_SIZE = 151_936
@@ -46,6 +53,7 @@ STRUCTURE = (
     ' "',
     "desc",
 )
+OURS, THEIRS = "grammar, unordered", "llguidance, the same"
 LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 
 
@@ -199,63 +207,78 @@ def run(steppers: list[Stepper], table: TokenTable, batch: int, steps: int) -> l
     return seconds
 
 
-def report(label: str, seconds: list[float], batch: int, compile_s: float) -> float:
-    """Print one row; returns the median of the steady half."""
+def row(label: str, seconds: list[float], batch: int, compile_s: float) -> tuple[Cell, ...]:
+    """One line: the steady half of the steps, and what came before it."""
     steady = np.array(seconds[len(seconds) // 2 :]) * 1e6
     warming = sum(seconds[: len(seconds) // 2]) * 1e3
     median = float(np.median(steady))
-    print(
-        f"  {label:22} {median:8.1f} us/step (p99 {np.percentile(steady, 99):8.1f}) "
-        f"{median / batch:7.2f} us/sequence   compile {compile_s * 1e3:6.0f} ms, "
-        f"first half {warming:6.0f} ms"
-    )
-    return median
+    p99 = float(np.percentile(steady, 99))
+    return label, median, p99, median / batch, compile_s * 1e3, warming
 
 
-def compare(table: TokenTable, batch: int, steps: int) -> None:
+def compare(table: TokenTable, batch: int, steps: int) -> Table:
     """All modes at one vocabulary and batch size; the plain grammar beside llguidance."""
-    print(f"vocabulary {table.vocab_size:,}, batch {batch}")
     plain = ConstraintSettings(mode="grammar", ordered=False)
     builders: dict[str, Callable[[], Stepper]] = {
-        "grammar, unordered": lambda: our_stepper(plain, table, batch),
-        "llguidance, the same": lambda: peer_stepper(plain, table, batch),
+        OURS: lambda: our_stepper(plain, table, batch),
+        THEIRS: lambda: peer_stepper(plain, table, batch),
     }
     steppers: dict[str, tuple[Stepper, float]] = {}
+    notes = ["Processor time of the one thread."]
     for label, build in builders.items():
         begun = time.perf_counter()
         try:
             stepper = build()
         except ImportError:
-            print("  (llguidance is not installed)")
+            notes.append("llguidance is not installed.")
             continue
         steppers[label] = (stepper, time.perf_counter() - begun)
-    timed = run([stepper for stepper, _ in steppers.values()], table, batch, steps)
-    medians = [
-        report(label, seconds, batch, compile_s)
-        for (label, (_, compile_s)), seconds in zip(steppers.items(), timed, strict=True)
-    ]
-    if len(medians) == 2:
-        print(f"  llguidance takes {medians[1] / medians[0]:.1f} times as long")
+    seconds = run([stepper for stepper, _ in steppers.values()], table, batch, steps)
+    timed = dict(zip(steppers, seconds, strict=True))
+    rows = [row(label, timed[label], batch, took) for label, (_, took) in steppers.items()]
+    if THEIRS in timed:
+        half = steps // 2
+        ratio = median_ratio(
+            [b / a for a, b in zip(timed[OURS][half:], timed[THEIRS][half:], strict=True)]
+        )
+        notes.append(f"llguidance takes {show(ratio, '.2f')} times as long, step by step.")
     for label, settings in (
         ("grammar, ordered", ConstraintSettings(mode="grammar")),
         ("coords", ConstraintSettings(mode="coords")),
     ):
         begun = time.perf_counter()
         stepper = our_stepper(settings, table, batch)
-        compile_s = time.perf_counter() - begun
-        report(label, run([stepper], table, batch, steps)[0], batch, compile_s)
+        took = time.perf_counter() - begun
+        rows.append(row(label, run([stepper], table, batch, steps)[0], batch, took))
+    return Table(
+        title=f"Constrained decoding: vocabulary {table.vocab_size:,}, batch {batch}",
+        columns=(
+            ("constraint", ""),
+            ("us per step", ".1f"),
+            ("p99", ".1f"),
+            ("us per sequence", ".2f"),
+            ("compile ms", ".0f"),
+            ("first half of the steps, ms", ".0f"),
+        ),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
 
 
-def main() -> None:
+def measure(options: argparse.Namespace) -> list[Table]:
     """Both vocabularies, batches of 1 and 16."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    arguments.add_argument("--steps", type=int, default=400)
-    steps = arguments.parse_args().steps
     torch.set_num_threads(1)
-    for table in (tiny_table(), large_table()):
-        for batch in (1, 16):
-            compare(table, batch, steps)
+    tables = (tiny_table(), large_table(options.vocabulary))
+    return [compare(table, batch, options.steps) for table in tables for batch in (1, 16)]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """How many steps, and how large the large vocabulary is."""
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--vocabulary", type=int, default=QWEN_SIZE)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(
+        run_script(__doc__, measure, arguments=arguments, quick={"steps": 40, "vocabulary": 20_000})
+    )

@@ -3,9 +3,7 @@
 Bare is the least anyone would write: open the images, hand all requests over, wait for the tokens.
 The harness is `run_rollouts` as the command line uses it: the same images and tokens, and besides
 checks, raw log-probabilities, texts, and a run directory whose every line is on the disk. Both use
-the model that is already loaded. Pairs are interleaved, and the
-order within a pair alternates; printed are the median ratio of CPU seconds (other work on the
-machine blurs those less; wall-clock beside it) and a 95 % bootstrap interval of the median.
+the model that is already loaded, in turn.
 
     python benchmarks/bench_engine_overhead.py --engine vllm     in the environment with vLLM
     python benchmarks/bench_engine_overhead.py --engine hf
@@ -16,21 +14,25 @@ token beside the harness. A 4-billion-parameter model is 2,560 wide and has 36 l
 
 from __future__ import annotations
 
-import argparse
+import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from rounds import INTERVAL_NOTE, median_s, ratio_of, side_by_side
+from script import run_script
+from tables import Table
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from coordeval.engines.base import DecodeSettings, Engine
     from coordeval.engines.checkpoint import Checkpoint
+    from coordeval.engines.hf import HfEngine
     from coordeval.records import Sample
 
+BARE, OURS = "bare engine", "coordeval harness"
 SCENES = Path(__file__).parent.parent / "fixtures" / "scenes" / "heldout.jsonl"
 Work = tuple["Callable[[], None]", "Callable[[], None]"]
 
@@ -107,30 +109,41 @@ def vllm_work(checkpoint: Checkpoint, samples: list[Sample], decode: DecodeSetti
     return bare, harness(engine, samples, decode)
 
 
+def hf_engine(checkpoint: Checkpoint, decode: DecodeSettings, batch_size: int = 16) -> HfEngine:
+    """The engine on the CPU in fp32, its model loaded."""
+    import torch
+
+    from coordeval.data.prompts import default_prompt
+    from coordeval.engines.hf import HfEngine
+    from coordeval.engines.hf_loading import load_model, load_reader
+    from coordeval.parsers.dialects import dialect_named
+
+    dialect = dialect_named("coordjson")
+    model = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    return HfEngine(
+        reader=load_reader(checkpoint),
+        load=lambda: model,
+        prompt=default_prompt(dialect=dialect),
+        decode=decode,
+        dialect=dialect,
+        dtype="fp32",
+        batch_size=batch_size,
+    )
+
+
 def hf_work(checkpoint: Checkpoint, samples: list[Sample], decode: DecodeSettings) -> Work:
-    """Bare `generate` in batches of 16, and the harness around the same model."""
+    """Bare `generate` in batches of 16, and the harness around the same kind of model."""
     import torch
     from PIL import Image
     from transformers import GenerationConfig
 
     from coordeval.data.prompts import default_prompt
-    from coordeval.engines.hf import HfEngine
     from coordeval.engines.hf_inputs import collate, encode_sample, render_prompt
     from coordeval.engines.hf_loading import load_model, load_reader
     from coordeval.parsers.dialects import dialect_named
 
-    dialect = dialect_named("coordjson")
-    reader, prompt = load_reader(checkpoint), default_prompt(dialect=dialect)
+    reader, prompt = load_reader(checkpoint), default_prompt(dialect=dialect_named("coordjson"))
     model = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
-    engine = HfEngine(
-        reader=reader,
-        load=lambda: model,
-        prompt=prompt,
-        decode=decode,
-        dialect=dialect,
-        dtype="fp32",
-        batch_size=16,
-    )
     prompt_ids = render_prompt(reader.tokenizer, prompt, reader.image_token_id)
     greedy = GenerationConfig(
         do_sample=False,
@@ -156,66 +169,61 @@ def hf_work(checkpoint: Checkpoint, samples: list[Sample], decode: DecodeSetting
                 inputs = batch.model_inputs(model.device, model.dtype)
                 model.generate(**inputs, generation_config=greedy)
 
-    return bare, harness(engine, samples, decode)
+    return bare, harness(hf_engine(checkpoint, decode), samples, decode)
 
 
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """CPU and wall-clock seconds of one call."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return time.process_time() - cpu, time.perf_counter() - wall
-
-
-def median_interval(ratios: list[float], draws: int = 10_000) -> tuple[float, float, float]:
-    """Median and a 95 % percentile-bootstrap interval of it."""
-    values = np.array(ratios)
-    picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
-    medians = np.median(values[picks], axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
-
-
-def main() -> None:
-    """Measure one engine and print ratios."""
-    parser = argparse.ArgumentParser(description="overhead of the harness over the bare engine")
-    parser.add_argument("--engine", choices=("vllm", "hf"), required=True)
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=9)
-    options = parser.parse_args()
-
+def measure(options: argparse.Namespace) -> list[Table]:
+    """One engine; where it is not installed the row says so."""
     from coordeval.data.dataset import open_dataset
     from coordeval.engines.base import DecodeSettings
     from coordeval.engines.checkpoint import resolve_checkpoint
 
+    title = (
+        f"Rollout harness over the bare engine ({options.engine}): {options.images} images x "
+        f"{options.tokens} tokens, {options.layers} layers of {options.hidden}"
+    )
     samples = list(open_dataset(SCENES))[: options.images]
     decode = DecodeSettings(max_new_tokens=options.tokens)
     with tempfile.TemporaryDirectory() as folder:
         path = write_checkpoint(Path(folder), options.hidden, options.layers)
         make = vllm_work if options.engine == "vllm" else hf_work
         bare, ours = make(resolve_checkpoint(str(path)), samples, decode)
-        bare()
-        ours()
-        cpu_ratios, wall_ratios, seconds = [], [], []
-        for pair in range(options.pairs):
-            if pair % 2:
-                mine, base = timed(ours), timed(bare)
-            else:
-                base, mine = timed(bare), timed(ours)
-            cpu_ratios.append(mine[0] / base[0])
-            wall_ratios.append(mine[1] / base[1])
-            seconds.append(base[0])
-    print(
-        f"{options.engine}: {options.images} images x {options.tokens} tokens, "
-        f"{options.layers} layers of {options.hidden}, {options.pairs} pairs, "
-        f"bare {np.median(seconds):.2f} CPU s"
-    )
-    for name, ratios in (("CPU", cpu_ratios), ("wall", wall_ratios)):
-        middle, low, high = median_interval(ratios)
-        print(f"{name:>6}: harness / bare {middle:.3f}  [{low:.3f}, {high:.3f}]")
+        times = side_by_side({BARE: bare, OURS: ours}, options.pairs, warm_up=1)
+    return [
+        Table(
+            title=title,
+            columns=(
+                ("what", ""),
+                ("CPU s", ".3f"),
+                ("wall s", ".3f"),
+                ("CPU, times bare", ".3f"),
+                ("wall, times bare", ".3f"),
+            ),
+            rows=tuple(
+                (
+                    name,
+                    median_s(times, name),
+                    median_s(times, name, wall=True),
+                    ratio_of(times, name, BARE),
+                    ratio_of(times, name, BARE, wall=True),
+                )
+                for name in (BARE, OURS)
+            ),
+            notes=(INTERVAL_NOTE,),
+        )
+    ]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which engine, how wide, how much."""
+    parser.add_argument("--engine", choices=("vllm", "hf"), default="hf")
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--pairs", type=int, default=9)
 
 
 if __name__ == "__main__":
-    main()
+    quick = {"hidden": 64, "layers": 2, "images": 4, "tokens": 16, "pairs": 2}
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick=quick))

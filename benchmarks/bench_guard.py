@@ -2,17 +2,22 @@
 
 Outside records, longer periods are looked for as the text grows, until all are from 22,408 tokens
 on: from there constant time per token shows as a ratio near 1. Lengths are interleaved and the
-best of several rounds is taken; nothing here is asserted.
-Run: python benchmarks/bench_guard.py
+best of several rounds is taken.
+
+    python benchmarks/bench_guard.py
 """
 
 from __future__ import annotations
 
 import random
 import re
+import sys
 import time
 import zlib
 from typing import TYPE_CHECKING
+
+from script import run_script
+from tables import Table
 
 from coordeval.data.canonical import render_text
 from coordeval.decoding.guard import LoopGuard
@@ -20,12 +25,18 @@ from coordeval.decoding.settings import GuardSettings
 from coordeval.parsers import DIALECTS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
+
+    from tables import Cell
 
 DIALECT = DIALECTS["coordjson"]
 SETTINGS = GuardSettings(mode="mark")
+NOTE = (
+    "Outside records, longer periods are looked for as the text grows, until all are from 22,408 "
+    "tokens on. The best of some rounds."
+)
 LENGTHS = (1_000, 30_000, 300_000)
-ROUNDS = 3
 PIECE = re.compile(r"<\|[^|<>\s]+\|>|, (?=<\|)| ?[A-Za-z0-9_]{1,8}| ?[^A-Za-z0-9_\s]|\s")
 
 Tokens = list[tuple[int, bytes]]
@@ -101,28 +112,44 @@ TEXTS: dict[str, Callable[[int], Tokens]] = {
 def microseconds_per_token(tokens: Tokens) -> float:
     """One pass of a fresh guard, which must not fire: else less would be measured."""
     guard = LoopGuard(SETTINGS, DIALECT)
-    start = time.perf_counter()
+    start = time.process_time()
     for token_id, piece in tokens:
         guard.push(token_id, piece)
-    elapsed = time.perf_counter() - start
+    elapsed = time.process_time() - start
     if guard.verdict is not None:
         raise RuntimeError(f"the guard fired on text that does not loop: {guard.verdict}")
     return elapsed / len(tokens) * 1e6
 
 
-def main() -> None:
-    """Print one line per kind of text."""
-    heads = "".join(f"{length:>12,}" for length in LENGTHS)
-    print(f"microseconds per token at{'':8}{heads}   last / middle")
+def measure(options: argparse.Namespace) -> list[Table]:
+    """One line per kind of text."""
+    rows: list[tuple[Cell, ...]] = []
     for label, make in TEXTS.items():
-        texts = [make(length) for length in LENGTHS]
+        texts = [make(length // options.shrink) for length in LENGTHS]
         best = [float("inf")] * len(texts)
-        for _ in range(ROUNDS):
+        for _ in range(options.rounds):
             for place, tokens in enumerate(texts):
                 best[place] = min(best[place], microseconds_per_token(tokens))
-        figures = "".join(f"{value:12.2f}" for value in best)
-        print(f"{label:33}{figures}   {best[-1] / best[1]:.2f}", flush=True)
+        rows.append((label, *best, best[-1] / best[1]))
+    return [
+        Table(
+            title="Loop guard: microseconds per token at growing lengths",
+            columns=(
+                ("text", ""),
+                *((f"{length // options.shrink:,} tokens", ".2f") for length in LENGTHS),
+                ("last / middle", ".2f"),
+            ),
+            rows=tuple(rows),
+            notes=(NOTE,),
+        )
+    ]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """How often, how small."""
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shrink", type=int, default=1, help="divide every length by this")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"rounds": 1, "shrink": 20}))

@@ -1,7 +1,8 @@
-"""Parsing speed: canonical text against json.loads on the same text, growth on hostile text.
+"""Parsing speed: texts of coordinate tokens against json.loads on the same texts with integers.
 
-Prints ratios measured side by side in one run; nothing here is asserted.
-Run: python benchmarks/bench_parsing.py
+    python benchmarks/bench_parsing.py
+
+Growth on clean and hostile texts is in bench_growth.py.
 """
 
 from __future__ import annotations
@@ -9,19 +10,37 @@ from __future__ import annotations
 import json
 import random
 import re
-import statistics
-import time
-from typing import TYPE_CHECKING
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from rounds import INTERVAL_NOTE, median_s, per_call, ratio_of, side_by_side
+from script import run_script
+from tables import Table
 
 from coordeval.data.canonical import render_text
 from coordeval.parsers import DIALECTS, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import argparse
+
+    from tables import Cell
 
 DIALECT = DIALECTS["coordjson"]
+NOTE = (
+    "json.loads stops at coordinate tokens, so it reads the text with bare integers, which is "
+    "shorter; it checks nothing and finds no drop reasons. Above 1: faster than json.loads."
+)
 NAMES = ("person", "cat", "dining table", "traffic light", "potted plant")
-ROUNDS = 15
+
+
+class Case(NamedTuple):
+    """A clean text, the same with one foreign token, and its dialect."""
+
+    label: str
+    text: str
+    spoiled: str
+    dialect: str = "coordjson"
 
 
 def clean_text(num_objects: int, *, polygons: bool, seed: int = 0) -> str:
@@ -33,99 +52,76 @@ def clean_text(num_objects: int, *, polygons: bool, seed: int = 0) -> str:
             records.append((rng.choice(NAMES), "poly", [rng.randrange(1000) for _ in range(16)]))
             continue
         x1, y1 = rng.randrange(500), rng.randrange(500)
-        records.append(
-            (
-                rng.choice(NAMES),
-                "bbox_2d",
-                [x1, y1, x1 + rng.randint(1, 499), y1 + rng.randint(1, 499)],
-            )
-        )
+        box = [x1, y1, x1 + rng.randint(1, 499), y1 + rng.randint(1, 499)]
+        records.append((rng.choice(NAMES), "bbox_2d", box))
     return render_text(records, DIALECT)
 
 
-def seconds_per_call(call: Callable[[], object]) -> float:
-    """Time of one call, from the best batch that lasts about 20 ms."""
-    count = 1
-    while True:
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        elapsed = time.perf_counter() - start
-        if elapsed > 0.02:
-            return elapsed / count
-        count *= 4
-
-
-def against_json(label: str, text: str, spoiled: str, dialect: str = "coordjson") -> None:
-    """Interleaved rounds of json.loads, parse, and parse of a text with one foreign token."""
-    as_json = re.sub(r"<\|coord_(\d+)\|>", r"\1", text)
-    ratios: list[float] = []
-    spoiled_ratios: list[float] = []
-    for _ in range(ROUNDS):
-        reference = seconds_per_call(lambda: json.loads(as_json))
-        ratios.append(reference / seconds_per_call(lambda: parse(text, dialect)))
-        spoiled_ratios.append(reference / seconds_per_call(lambda: parse(spoiled, dialect)))
-    print(
-        f"{label:34} {statistics.median(ratios):6.2f}x json.loads "
-        f"[{min(ratios):.2f}, {max(ratios):.2f}];  with one foreign token "
-        f"{statistics.median(spoiled_ratios):.2f}x"
-    )
-
-
-BROKEN = '{"desc": "cat, "bbox_2d": [<|coord_1|>]}'
-HOSTILE: dict[str, Callable[[int], str]] = {
-    "[ repeated": lambda size: "[" * size,
-    '{" repeated': lambda size: '{"' * (size // 2),
-    "one unclosed string": lambda size: '{"objects": [{"desc": "' + "a" * size,
-    "broken records": lambda size: '{"objects": [' + ", ".join([BROKEN] * (size // len(BROKEN))),
-    "nested values": lambda size: '{"desc": "cat", "extra": [' * (size // 26),
-    "escaped quotes": lambda size: '{"objects": [{"desc" ' + '\\"' * (size // 2),
-    "} in a list": lambda size: '{"objects": [' + "}" * size,
-}
-
-
-def growth(label: str, make: Callable[[int], str]) -> None:
-    """Time at 1/8 MB, 1 MB and 4 MB; linear growth is 8 and 4."""
-    times = []
-    for size in (125_000, 1_000_000, 4_000_000):
-        text = make(size)
-        best = min(_once(text) for _ in range(3))
-        times.append(best)
-    print(
-        f"{label:34} 1 MB in {times[1] * 1e3:7.1f} ms;  x8 text: x{times[1] / times[0]:.1f} time, "
-        f"x4 text: x{times[2] / times[1]:.1f} time"
-    )
-
-
-def _once(text: str) -> float:
-    start = time.perf_counter()
-    parse(text)
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    """Print all ratios."""
-    print("speed relative to json.loads on the same text with integers (median [min, max])")
+def cases() -> list[Case]:
+    """Texts on the fast path, and clean ones that are not."""
+    out = []
     for count in (3, 30, 300):
         text = clean_text(count, polygons=False)
-        spoiled = text.replace("<|coord_", "第九, <|coord_", 1)
-        against_json(f"{count} boxes", text, spoiled)
+        out.append(Case(f"{count} boxes", text, _spoiled(text)))
     text = clean_text(30, polygons=True)
-    against_json("30 polygons of 8 points", text, text.replace("<|coord_", "第九, <|coord_", 1))
-    # Texts that are clean but not on the fast path.
+    out.append(Case("30 polygons of 8 points", text, _spoiled(text)))
     text = clean_text(30, polygons=False)
     escaped = text.replace('"desc": "', '"desc": "\\"', 1)
-    against_json(
-        "30 boxes, one escaped quote", escaped, escaped.replace("<|coord_", "85, <|coord_", 1)
-    )
+    out.append(Case("30 boxes, one escaped quote", escaped, _spoiled(escaped)))
     records = [(o.desc or "", "bbox_2d", list(o.values or ())) for o in parse(text).objects]
     older = render_text(records, DIALECTS["object-map-bare"])
-    spoiled = older.replace("<|coord_", "第九, <|coord_", 1)
-    against_json("30 boxes, older map dialect", older, spoiled, "object-map-bare")
-    print("\ngrowth on hostile text")
-    for label, make in HOSTILE.items():
-        growth(label, make)
+    out.append(Case("30 boxes, older map dialect", older, _spoiled(older), "object-map-bare"))
+    return out
+
+
+def _spoiled(text: str) -> str:
+    return text.replace("<|coord_", "第九, <|coord_", 1)
+
+
+def measure(options: argparse.Namespace) -> list[Table]:
+    """One row per kind of text."""
+    rows: list[tuple[Cell, ...]] = []
+    for case in cases():
+        as_json = re.sub(r"<\|coord_(\d+)\|>", r"\1", case.text)
+        times = side_by_side(
+            {
+                "json.loads": partial(json.loads, as_json),
+                "parse": partial(parse, case.text, case.dialect),
+                "spoiled": partial(parse, case.spoiled, case.dialect),
+            },
+            options.rounds,
+            clock=per_call,
+        )
+        seconds = median_s(times, "parse")
+        rows.append(
+            (
+                case.label,
+                seconds * 1e6,
+                len(case.text.encode()) / seconds / 1e6,
+                ratio_of(times, "json.loads", "parse"),
+                ratio_of(times, "json.loads", "spoiled"),
+            )
+        )
+    return [
+        Table(
+            title="Parsing: speed relative to json.loads on the same text with integers",
+            columns=(
+                ("text", ""),
+                ("us", ".1f"),
+                ("MB/s", ".1f"),
+                ("times json.loads' speed", ".2f"),
+                ("with one foreign token", ".2f"),
+            ),
+            rows=tuple(rows),
+            notes=(NOTE, INTERVAL_NOTE),
+        )
+    ]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """How often."""
+    parser.add_argument("--rounds", type=int, default=25)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"rounds": 5}))

@@ -1,26 +1,34 @@
 """A COCO-sized run to its report page: seconds, megabytes, and where the seconds go.
 
-Reads the full LMM-Det set from COORDEVAL_DATA, writes its detections as coordinate-token texts
-(`bench_scoring.write_run`), gives every image one of 20 generated pictures so that the thumbnails
-are paid for, and builds the page with intervals, attribution and all texts.
+Every image gets one of 20 generated pictures, so that the thumbnails are paid for; the page has
+intervals, attribution and all texts.
 
-    COORDEVAL_DATA=... python benchmarks/bench_report.py [-o report.html]
+    python benchmarks/bench_report.py [--page report.html]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import bench_scoring
+import workload
+from script import run_script
+from tables import Table
+
+from coordeval.metrics.score import score_run
+from coordeval.reports.charts.shown import shown_runs
+from coordeval.reports.html.report import build_report
+from coordeval.runs import open_run
+
+if TYPE_CHECKING:
+    import argparse
 
 NUM_PICTURES = 20
-LIMIT_S, LIMIT_MB = 60.0, 15.0
+SIDE = 640
 
 
 def write_pictures(folder: Path) -> None:
@@ -29,19 +37,18 @@ def write_pictures(folder: Path) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    side = bench_scoring.SIDE
     for number in range(NUM_PICTURES):
         coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.int16)
-        grain = rng.normal(0, 12, (side, side, 1))
+        smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.int16)
+        grain = rng.normal(0, 12, (SIDE, SIDE, 1))
         picture = np.clip(smooth + grain, 0, 255).astype(np.uint8)
         Image.fromarray(picture).save(folder / f"{number}.jpg", quality=90)
 
 
 def name_pictures(rollouts: Path) -> None:
     """Give every line one of the pictures."""
-    lines = rollouts.read_text().splitlines()
-    with rollouts.open("w") as handle:
+    lines = rollouts.read_text(encoding="utf-8").splitlines()
+    with rollouts.open("w", encoding="utf-8") as handle:
         for number, line in enumerate(lines):
             named = json.loads(line) | {"image": f"{number % NUM_PICTURES}.jpg"}
             handle.write(json.dumps(named) + "\n")
@@ -62,41 +69,40 @@ class Stages:
         self._name, self._start = name, now
 
 
-def main() -> int:
-    """Build the page and print the figures; 1 above a limit, 2 without the data."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path)
-    given = parser.parse_args()
-    folder = os.environ.get("COORDEVAL_DATA")
-    if not folder:
-        print("set COORDEVAL_DATA to the folder of real data", file=sys.stderr)
-        return 2
-    from coordeval.metrics.score import score_run
-    from coordeval.reports.charts.shown import shown_runs
-    from coordeval.reports.html.report import build_report
-    from coordeval.runs import open_run
-
+def measure(options: argparse.Namespace) -> list[Table]:
+    """Build the page once."""
+    work = workload.chosen(options)
     stages = Stages()
     with tempfile.TemporaryDirectory() as name:
-        run_dir = Path(name)
-        bench_scoring.write_run(run_dir, *bench_scoring.load(Path(folder)))
-        write_pictures(run_dir)
-        name_pictures(run_dir / "rollouts.jsonl")
+        folder = workload.write_run(Path(name), work)
+        write_pictures(folder)
+        name_pictures(folder / "rollouts.jsonl")
         stages("reading and scoring")
-        run = open_run(run_dir)
+        run = open_run(folder)
         page = build_report(shown_runs([(run, score_run(run))]), on_stage=stages)
         data = page.html.encode()
         stages("")
-    if given.output is not None:
-        given.output.write_bytes(data)
-    total, megabytes = sum(seconds for _, seconds in stages.seconds), len(data) / 1e6
-    print(f"images {page.images}, records {page.objects}, thumbnails {len(page.thumbnails.uris)}")
-    for stage, seconds in stages.seconds:
-        print(f"{stage:<22}{seconds:8.2f} s")
-    print(f"{'in all':<22}{total:8.2f} s   (limit {LIMIT_S:.0f} s)")
-    print(f"{'page':<22}{megabytes:8.2f} MB  (limit {LIMIT_MB:.0f} MB)")
-    return 0 if total <= LIMIT_S and megabytes <= LIMIT_MB else 1
+    if options.page is not None:
+        options.page.write_bytes(data)
+    total = sum(seconds for _, seconds in stages.seconds)
+    return [
+        Table(
+            title=f"Report page: {work.name}, {page.images:,} images, {page.objects:,} records, "
+            f"{len(page.thumbnails.uris)} thumbnails, {len(data) / 1e6:.2f} MB",
+            columns=(("part", ""), ("wall s", ".2f"), ("share", ".0%")),
+            rows=(
+                *((stage, seconds, seconds / total) for stage, seconds in stages.seconds),
+                ("in all", total, 1.0),
+            ),
+        )
+    ]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which set, and where to keep the page."""
+    workload.add_arguments(parser)
+    parser.add_argument("--page", type=Path, metavar="FILE")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"images": 300}))

@@ -1,134 +1,203 @@
-"""Scoring a COCO-sized run from its texts against pycocotools' COCO part alone, side by side.
+"""Scoring a COCO-sized run: coordeval from the texts, others from the boxes of the same run.
 
-Reads the full LMM-Det set from COORDEVAL_DATA, writes its detections as coordinate-token texts of
-one 640 x 640 canvas (sizes are missing in the set; for speed only), then times, in this process:
-`score_run` (read, parse, match, F1 aware / agnostic / deduplicated, repeats and loops, COCO raw /
-deduplicated / both tie orders) and pycocotools' COCOeval on the same boxes. Prints the ratio.
+Each engine runs in a process of its own, in turn, round by round. Two sets: a synthetic one with
+COCO's counts, and LMM-Det's detections on val2017 where COORDEVAL_DATA is. coordeval reads texts,
+parses them, counts drops, repeats and loops, matches for F1 three times, and evaluates COCO with
+and without repeats and over both orders of ties; the others get the boxes that it found, and do
+COCO once.
 
-    COORDEVAL_DATA=... python benchmarks/bench_scoring.py
+    python benchmarks/bench_scoring.py
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import io
-import json
-import os
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SIDE = 640
+import coco_engines
+import workload
+from children import Timing, last_json
+from rounds import INTERVAL_NOTE, median_s, ratio_of, side_by_side
+from script import run_script
+from tables import Table
+
+from coordeval.jsonl import dump_line
+from coordeval.metrics.score import score_run
+from coordeval.runs import open_run
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from tables import Cell
+
+REFERENCE = "pycocotools"
+SHOWN = ("AP", "AP50", "AP75", "APs", "AR100")
+COST_NOTE = (
+    "coordeval starts from texts and does all of its diagnostics; the others start from boxes and "
+    "do COCO once. 'above start': what the work adds to the process with its libraries imported "
+    "and its inputs read."
+)
+Results = dict[str, list[dict[str, Any]]]
 
 
-def load(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth and detections of the full set."""
-    base = folder / "coco_val2017_full_boxes"
-    with gzip.open(base / "instances_val2017_boxes_rebuilt.json.gz") as handle:
-        truth = json.load(handle)
-    with gzip.open(base / "lmm_det_stage4_detections.json.gz") as handle:
-        detections = json.load(handle)
-    return truth, detections
+def prepare(folder: Path, work: workload.Workload) -> str:
+    """The run directory and the same boxes as COCO has them; returns what the set holds."""
+    result = score_run(open_run(workload.write_run(folder / "run", work)))
+    (folder / "truth.json").write_bytes(dump_line(work.truth))
+    (folder / "detections.json").write_bytes(dump_line(result.coco_results))
+    return (
+        f"{work.name}: {len(work.truth['images']):,} images, {len(work.truth['annotations']):,} "
+        f"objects, {len(result.coco_results):,} detections, "
+        f"{result.metrics['dup/exact_objects']:,} of them exact repeats"
+    )
 
 
-def box_bins(bbox: list[float]) -> list[int]:
-    """Bins of a box on the canvas; 1000 is written as 999, an empty side is widened."""
-    x, y, w, h = bbox
-    bins = [min(max(round(v * 1000 / SIDE), 0), 999) for v in (x, y, x + w, y + h)]
-    for low, high in ((0, 2), (1, 3)):
-        if bins[high] <= bins[low]:
-            bins[low], bins[high] = min(bins[low], 998), min(bins[low], 998) + 1
-    return bins
+def run_engines(folder: Path, names: list[str], rounds: int) -> Results:
+    """All results of every engine, one process each, in turn."""
+    results: Results = {name: [] for name in names}
+
+    def one(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = last_json(coco_engines.__file__, [name, str(folder)])
+        results[name].append(found)
+        return found
+
+    side_by_side({name: partial(one, name) for name in names}, rounds, clock=_times)
+    return results
 
 
-def write_run(folder: Path, truth: dict[str, Any], detections: list[dict[str, Any]]) -> None:
-    """The detections as a run directory, one text per image, in file order."""
-    from coordeval.coords import FRAMES
-    from coordeval.data.canonical import render_text
-    from coordeval.parsers.dialects import DIALECTS
+def _times(work: Callable[[], object]) -> Timing:
+    found: Any = work()
+    return Timing(found["cpu"], found["wall"])
 
-    names = {item["id"]: item["name"] for item in truth["categories"]}
-    found: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    for detection in detections:
-        found[detection["image_id"]].append(detection)
-    objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    for item in truth["annotations"]:
-        x, y, w, h = item["bbox"]
-        objects[item["image_id"]].append(
-            {
-                "desc": names[item["category_id"]],
-                "bbox_2d": [x, y, x + w, y + h],
-                "area": item["area"],
-                "iscrowd": item["iscrowd"],
-            }
+
+def cost_table(title: str, results: Results) -> Table:
+    """Time, processor, memory."""
+    times = {name: [Timing(r["cpu"], r["wall"]) for r in found] for name, found in results.items()}
+    rows: list[tuple[Cell, ...]] = []
+    for name in coco_engines.ENGINES:
+        if name not in results:
+            rows.append((name, *[f"not installed ({coco_engines.missing(name)})"], *[None] * 4))
+            continue
+        found = results[name]
+        rows.append(
+            (
+                name,
+                median_s(times, name, wall=True),
+                median_s(times, name),
+                ratio_of(times, name, REFERENCE),
+                max(result["peak_bytes"] for result in found) / 2**20,
+                max(result["peak_bytes"] - result["before_bytes"] for result in found) / 2**20,
+            )
         )
-    meta = {
-        "format": "coordeval-run/1",
-        "frame": FRAMES["square-1000"].name,
-        "dialect": DIALECTS["coordjson"].to_json(),
-        "categories": [{"id": item["id"], "name": item["name"]} for item in truth["categories"]],
-    }
-    (folder / "run.json").write_text(json.dumps(meta))
-    with (folder / "rollouts.jsonl").open("w") as handle:
-        for image_id, items in found.items():
-            records = [(names[d["category_id"]], "bbox_2d", box_bins(d["bbox"])) for d in items]
-            line = {
-                "id": str(image_id),
-                "image_id": image_id,
-                "width": SIDE,
-                "height": SIDE,
-                "gt": objects[image_id],
-                "text": render_text(records, DIALECTS["coordjson"]),
-                "finish_reason": "stop",
-                "scores": [d["score"] for d in items],
-            }
-            handle.write(json.dumps(line) + "\n")
+    return Table(
+        title=f"Scoring: {title}",
+        columns=(
+            ("engine", ""),
+            ("wall s", ".2f"),
+            ("CPU s", ".2f"),
+            (f"CPU, times {REFERENCE}", ".3f"),
+            ("peak MiB", ".0f"),
+            ("above start", ".0f"),
+        ),
+        rows=tuple(rows),
+        notes=(COST_NOTE, INTERVAL_NOTE),
+    )
 
 
-def time_pycocotools(truth: dict[str, Any], detections: list[dict[str, Any]]) -> float:
-    """Seconds of pycocotools' COCO part: index, load results, evaluate, accumulate, summarise."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+def numbers_table(title: str, results: Results) -> Table:
+    """What each says of the same run, and how far that is from pycocotools."""
+    reference = results[REFERENCE][0]["numbers"]
+    rows: list[tuple[Cell, ...]] = []
+    for name in (*coco_engines.ENGINES, *coco_engines.EXPLANATIONS):
+        if name not in results:
+            rows.append(
+                (name, f"not installed ({coco_engines.missing(name)})", *[None] * len(SHOWN))
+            )
+            continue
+        numbers = results[name][0]["numbers"]
+        by_key = dict(zip(coco_engines.KEYS, numbers, strict=True))
+        largest = max(abs(a - b) for a, b in zip(numbers, reference, strict=True))
+        rows.append((name, *[by_key[key] for key in SHOWN], largest))
+    return Table(
+        title=f"What each says: {title}",
+        columns=(
+            ("engine", ""),
+            *((key, ".5f") for key in SHOWN),
+            ("largest difference of the twelve numbers", ".1e"),
+        ),
+        rows=tuple(rows),
+        notes=explained(results),
+    )
 
-    start = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()):
-        gt = COCO()
-        gt.dataset = truth
-        gt.createIndex()
-        run = COCOeval(gt, gt.loadRes(detections), "bbox")
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    return time.perf_counter() - start
+
+def explained(results: Results) -> tuple[str, ...]:
+    """Where differences come from, as far as this run shows it."""
+    notes = ["Differences are to pycocotools."]
+    both = ("torchmetrics", "pycocotools, float32 grids")
+    if all(name in results for name in both):
+        theirs, ours = (results[name][0]["numbers"] for name in both)
+        left = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
+        notes.append(
+            "torchmetrics makes its IoU and recall thresholds in float32 (0.55 is 0.5500000119, so "
+            "a recall of exactly 0.55 misses its place). pycocotools with those grids is "
+            f"{left:.1e} from it at most."
+        )
+    return tuple(notes)
 
 
-def main() -> int:
-    """Run both and print the times and the ratio; 2 without the data."""
-    folder = os.environ.get("COORDEVAL_DATA")
-    if not folder:
-        print("set COORDEVAL_DATA to the folder of real data", file=sys.stderr)
-        return 2
-    from coordeval.metrics.score import score_run
-    from coordeval.runs import open_run
+def tie_table(title: str, folder: Path) -> Table:
+    """What coordeval says beyond AP."""
+    metrics = score_run(open_run(folder / "run")).metrics
+    return Table(
+        title=f"What only coordeval says: {title}",
+        columns=(("metric", ""), ("value", ".5f")),
+        rows=tuple(
+            (key, metrics[key])
+            for key in (
+                "coco/AP",
+                "coco_dedup/AP",
+                "coco/AP_tie_min",
+                "coco/AP_tie_max",
+                "score/tied_frac",
+                "f1/0.50/f1",
+                "f1_dedup/0.50/f1",
+                "dup/exact_rate",
+                "dup/loop_rate",
+            )
+        ),
+    )
 
-    truth, detections = load(Path(folder))
-    with tempfile.TemporaryDirectory() as name:
-        write_run(Path(name), truth, detections)
-        start = time.perf_counter()
-        result = score_run(open_run(Path(name)))
-        ours = time.perf_counter() - start
-    theirs = time_pycocotools(truth, detections)
-    metrics = result.metrics
-    print(f"images {metrics['samples/total']}, detections {metrics['parse/objects_found']}")
-    print(f"coco/AP {metrics['coco/AP']:.5f}, f1/0.50/f1 {metrics['f1/0.50/f1']:.5f}")
-    print(f"coordeval, everything from text   {ours:7.2f} s")
-    print(f"pycocotools, COCO part alone      {theirs:7.2f} s")
-    print(f"ratio                             {ours / theirs:7.2f}")
-    return 0
+
+def measure(options: argparse.Namespace) -> list[Table]:
+    """All tables of all sets."""
+    works = [workload.synthetic(options.images)]
+    folder = workload.data_folder()
+    if folder is not None and options.workload != "synthetic":
+        works.append(workload.lmm_det(folder, options.images))
+    names = [n for n in coco_engines.ENGINES if coco_engines.missing(n) is None]
+    explanations = [n for n in coco_engines.EXPLANATIONS if coco_engines.missing(n) is None]
+    tables = []
+    for work in works:
+        with tempfile.TemporaryDirectory() as temporary:
+            title = prepare(Path(temporary), work)
+            results = run_engines(Path(temporary), names, options.rounds)
+            results |= run_engines(Path(temporary), explanations, 1)
+            tables += [
+                cost_table(title, results),
+                numbers_table(title, results),
+                tie_table(title, Path(temporary)),
+            ]
+    return tables
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+
+    def _arguments(parser: argparse.ArgumentParser) -> None:
+        workload.add_arguments(parser)
+        parser.add_argument("--rounds", type=int, default=3)
+
+    sys.exit(run_script(__doc__, measure, arguments=_arguments, quick={"images": 300, "rounds": 1}))

@@ -1,9 +1,8 @@
 """Channel A's iterations against as many teacher-forced steps: step time and peak memory.
 
 A step is forward and backward of one batch: stage 1's objective in one teacher-forced pass, or
-channel A with n iterations and the same weights. Times are taken in turn, round by round, and
-reported as the median of the rounds' ratios to n teacher-forced steps with a 95 % interval of that
-median; CPU seconds on a CPU, which neighbours disturb least. Images are encoded once in every step,
+channel A with n iterations and the same weights; the ratio is to n teacher-forced steps. Seconds
+are CPU seconds on a CPU, which neighbours disturb least. Images are encoded once in every step,
 so that a step of n iterations should cost less than n steps.
 
 Peak memory is that of a process of its own above what it held before the step (on a GPU: of its
@@ -19,16 +18,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import children
 import torch
+from children import last_json
+from rounds import INTERVAL_NOTE, Ratio, median_s, ratio_of, side_by_side
+from script import run_script
+from tables import Table
+from torch_clock import clock_of
 
 from coordeval.coords import CoordVocabulary
 from coordeval.training.data.labels import COORDINATE, IGNORE, STRUCTURE
@@ -40,6 +40,8 @@ from coordeval.training.tiny.model import TinyConfig, build_model, tiny_tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tables import Cell
 
 PLAIN = "teacher-forced"
 OBJECT = 24  # tokens of an object, four of them coordinates
@@ -158,33 +160,6 @@ def channel_of(name: str, model: Any, coord_ids: list[int]) -> Any:
     return ChannelA(model, Stage2Config(channel_a=config), coord_ids, autocast=nullcontext)
 
 
-def timed(
-    steps: dict[str, Callable[[], object]], options: argparse.Namespace
-) -> dict[str, list[float]]:
-    """Seconds of every step in every round, each round in another order."""
-    on_gpu = options.device != "cpu"
-    clock = time.perf_counter if on_gpu else time.process_time
-    rng = np.random.default_rng(0)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for round_number in range(options.rounds + 1):
-        for name in rng.permutation(list(steps)):
-            if on_gpu:
-                torch.cuda.synchronize()
-            begun = clock()
-            steps[str(name)]()
-            if on_gpu:
-                torch.cuda.synchronize()
-            if round_number:  # the first round warms up
-                seconds[str(name)].append(clock() - begun)
-    return seconds
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now."""
-    with open("/proc/self/statm", encoding="ascii") as handle:  # noqa: PTH123
-        return int(handle.read().split()[1]) * resource.getpagesize()
-
-
 def peak_bytes(name: str, what: str, options: argparse.Namespace) -> int:
     """Most memory of a step, or what its graph holds after the forward pass, in a fresh process."""
     step = make_steps(options, [name], backward=what == "peak")[name]
@@ -197,67 +172,78 @@ def peak_bytes(name: str, what: str, options: argparse.Namespace) -> int:
         held = torch.cuda.memory_allocated() - before
         del kept
         return torch.cuda.max_memory_allocated() - before if what == "peak" else held
-    before = resident_bytes()
+    before = children.resident_bytes()
     kept = step()
-    held = resident_bytes() - before
+    held = children.resident_bytes() - before
     del kept
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-        if what == "peak"
-        else held
-    )
+    return children.peak_bytes() - before if what == "peak" else held
 
 
 def child_bytes(name: str, what: str, options: argparse.Namespace) -> int:
     """`peak_bytes` in a process of its own."""
-    arguments = [sys.executable, __file__, "--measure", json.dumps([name, what])]
+    given = ["--measure", json.dumps([name, what])]
     for key in ("batch", "objects", "image", "hidden", "layers", "vocabulary", "threads"):
-        arguments += [f"--{key}", str(getattr(options, key))]
-    arguments += ["--device", options.device, "--dtype", options.dtype]
-    arguments += [f"--{key}" for key in ("diagnose", "checkpointing") if getattr(options, key)]
-    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1])
+        given += [f"--{key}", str(getattr(options, key))]
+    given += ["--device", options.device, "--dtype", options.dtype]
+    given += [f"--{key}" for key in ("diagnose", "checkpointing") if getattr(options, key)]
+    return int(last_json(__file__, given))
 
 
-def median_interval(ratios: list[float]) -> tuple[float, float, float]:
-    """Median of the rounds' ratios and a 95 % bootstrap interval of it."""
-    rng = np.random.default_rng(0)
-    draws = np.median(rng.choice(ratios, size=(2000, len(ratios))), axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return statistics.median(ratios), float(low), float(high)
-
-
-def report(options: argparse.Namespace) -> None:
-    """Measure and print."""
-    names = [PLAIN, *CASES]
-    anchor = child_bytes(PLAIN, "held", options)
-    peaks = {name: child_bytes(name, "peak", options) for name in names}
-    seconds = timed(make_steps(options, names), options)
-    one = peaks[PLAIN]
-    print(
-        f"{options.batch} rows of {options.objects} objects, H {options.hidden}, "
-        f"{options.layers} layers, {options.device} {options.dtype}; "
-        f"the anchor's graph: {anchor / 2**20:.0f} MiB"
-    )
-    print(
-        f"{'':20} {'seconds':>8} {'over n steps [95 %]':>22} {'MiB':>7} {'x step':>7} "
-        f"{'less anchor':>12}"
-    )
-    for name in names:
-        steps = CASES[name][0] if name in CASES else 1
-        pairs = zip(seconds[name], seconds[PLAIN], strict=True)
-        middle, low, high = median_interval([a / (steps * b) for a, b in pairs])
-        less = (peaks[name] - anchor * (steps > 1)) / one
-        print(
-            f"{name:20} {statistics.median(seconds[name]):8.3f} "
-            f"{middle:8.3f} [{low:.3f}, {high:.3f}] {peaks[name] / 2**20:7.0f} "
-            f"{peaks[name] / one:7.3f} {less:12.3f}"
-        )
-
-
-def main() -> None:
+def measure(options: argparse.Namespace) -> list[Table]:
     """All cases."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    names = [PLAIN, *CASES]
+    anchor, peaks = 0, dict[str, int]()
+    if options.memory:
+        anchor = child_bytes(PLAIN, "held", options)
+        peaks = {name: child_bytes(name, "peak", options) for name in names}
+    steps = make_steps(options, names)
+    times = side_by_side(steps, options.rounds, warm_up=1, clock=clock_of(options.device))
+    rows: list[tuple[Cell, ...]] = []
+    for name in names:
+        iterations = CASES[name][0] if name in CASES else 1
+        ratio = ratio_of(times, name, PLAIN)
+        rows.append(
+            (
+                name,
+                median_s(times, name),
+                Ratio(*(value / iterations for value in ratio)),
+                *_memory_cells(peaks, name, anchor if iterations > 1 else 0),
+            )
+        )
+    return [
+        Table(
+            title=f"Stage 2 iterations: {options.batch} rows of {options.objects} objects, "
+            f"H {options.hidden}, {options.layers} layers, {options.device} {options.dtype}",
+            columns=(
+                ("channel A", ""),
+                ("seconds", ".3f"),
+                ("times n steps", ".3f"),
+                ("peak MiB", ".0f"),
+                ("memory, times one step", ".3f"),
+                ("less the anchor's graph", ".3f"),
+            ),
+            rows=tuple(rows),
+            notes=(
+                "A step is one teacher-forced pass and its gradients."
+                + (f" The anchor's graph holds {anchor / 2**20:.0f} MiB." if anchor else ""),
+                INTERVAL_NOTE,
+            ),
+        )
+    ]
+
+
+def _memory_cells(peaks: dict[str, int], name: str, anchor: int) -> tuple[Cell, ...]:
+    """MiB, steps' worth of it, and the same without the anchor's graph."""
+    if not peaks:
+        return None, None, None
+    one = peaks[PLAIN]
+    return peaks[name] / 2**20, peaks[name] / one, (peaks[name] - anchor) / one
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes and device."""
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--objects", type=int, default=8)
     parser.add_argument("--image", type=int, default=128, help="side in pixels")
@@ -270,16 +256,35 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--diagnose", action="store_true", help="with diagnostics, in every step")
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+
+
+def print_bytes() -> int:
+    """In a process of its own: the memory of one case, alone on the last line."""
+    name, what = json.loads(sys.argv.pop(2))
+    del sys.argv[1]
+    parser = argparse.ArgumentParser()
+    arguments(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    if options.measure:
-        name, what = json.loads(options.measure)
-        print(peak_bytes(name, what, options))
-        return
-    report(options)
+    print(peak_bytes(name, what, options))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    quick = {
+        "batch": 1,
+        "objects": 2,
+        "image": 32,
+        "hidden": 64,
+        "layers": 2,
+        "vocabulary": 2048,
+        "rounds": 1,
+        "memory": False,
+    }
+    sys.exit(
+        print_bytes()
+        if sys.argv[1:2] == ["--measure"]
+        else run_script(__doc__, measure, arguments=arguments, quick=quick)
+    )

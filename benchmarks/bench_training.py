@@ -4,8 +4,7 @@ Every preset is compared with pure cross-entropy over the same supervised tokens
 Hugging Face does, all logits at once and upcast to float32, and (b) by our own chunked pass. Two
 steps are timed, forward and backward: head and loss alone on given hidden states, and a whole small
 language model (where Hugging Face's own loss also predicts the prompt, which it does not score).
-Times are taken in turn, round by round, and reported as the median of the rounds' ratios with a
-95 % interval of that median; CPU seconds on a CPU, which neighbours disturb least. Peak memory is
+Seconds are CPU seconds on a CPU, which neighbours disturb least. Peak memory is
 that of a process of its own above what it held before the step (on a GPU: of its allocator).
 
     python benchmarks/bench_training.py [--device cuda --dtype bfloat16 --positions 8192]
@@ -16,16 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+import children
 import torch
+from children import last_json
+from rounds import INTERVAL_NOTE, median_s, ratio_of, side_by_side
+from script import run_script
+from tables import Table
 from torch.nn import functional
+from torch_clock import clock_of
 
 from coordeval.training.config import BoxLossConfig, ObjectiveConfig
 from coordeval.training.losses import Stage1Objective
@@ -151,31 +151,6 @@ def objective_of(name: str) -> Stage1Objective:
 BUILDERS = {"head and loss": head_steps, "whole model": model_steps}
 
 
-def timed(steps: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of every step in every round, each round in another order."""
-    on_gpu = options.device != "cpu"
-    clock = time.perf_counter if on_gpu else time.process_time
-    rng = np.random.default_rng(0)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for round_number in range(options.rounds + 1):
-        for name in rng.permutation(list(steps)):
-            if on_gpu:
-                torch.cuda.synchronize()
-            begun = clock()
-            steps[str(name)]()
-            if on_gpu:
-                torch.cuda.synchronize()
-            if round_number:  # the first round warms up
-                seconds[str(name)].append(clock() - begun)
-    return seconds
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now."""
-    with open("/proc/self/statm", encoding="ascii") as handle:  # noqa: PTH123
-        return int(handle.read().split()[1]) * resource.getpagesize()
-
-
 def peak_bytes(stage: str, name: str, options: argparse.Namespace) -> int:
     """Most memory that one step takes above what was there before, in this fresh process."""
     step = BUILDERS[stage](options, [name])[name]
@@ -185,51 +160,62 @@ def peak_bytes(stage: str, name: str, options: argparse.Namespace) -> int:
         torch.cuda.reset_peak_memory_stats()
         step()
         return torch.cuda.max_memory_allocated() - before
-    before = resident_bytes()
+    before = children.resident_bytes()
     step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return children.peak_bytes() - before
 
 
-def median_interval(ratios: list[float]) -> tuple[float, float, float]:
-    """Median of the rounds' ratios and a 95 % bootstrap interval of it."""
-    rng = np.random.default_rng(0)
-    draws = np.median(rng.choice(ratios, size=(2000, len(ratios))), axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return statistics.median(ratios), float(low), float(high)
-
-
-def report(stage: str, options: argparse.Namespace) -> None:
-    """Measure and print one stage."""
+def stage_table(stage: str, options: argparse.Namespace) -> Table:
+    """Measure one stage."""
     names = [PEER, *OURS]
-    peaks = {name: child_peak(stage, name, options) for name in names}
-    seconds = timed(BUILDERS[stage](options, names), options)
-    print(
-        f"\n{stage}: {options.positions:,} supervised tokens, V {VOCABULARY:,}, H {options.hidden}"
+    peaks: dict[str, int] = {}
+    if options.memory:
+        peaks = {name: child_peak(stage, name, options) for name in names}
+    steps = BUILDERS[stage](options, names)
+    times = side_by_side(steps, options.rounds, warm_up=1, clock=clock_of(options.device))
+    return Table(
+        title=f"Loss terms, {stage}: {options.positions:,} supervised tokens, V {VOCABULARY:,}, "
+        f"H {options.hidden}, {options.device} {options.dtype}",
+        columns=(
+            ("objective", ""),
+            ("seconds", ".3f"),
+            (f"times {BASE}", ".3f"),
+            ("times HF", ".3f"),
+            ("peak MiB", ".0f"),
+            (f"memory, times {BASE}", ".3f"),
+        ),
+        rows=tuple(
+            (
+                name,
+                median_s(times, name),
+                ratio_of(times, name, BASE),
+                ratio_of(times, name, PEER),
+                peaks[name] / 2**20 if peaks else None,
+                peaks[name] / peaks[BASE] if peaks else None,
+            )
+            for name in names
+        ),
+        notes=(INTERVAL_NOTE,),
     )
-    print(f"{'':20} {'seconds':>8} {'over pure_ce [95 %]':>22} {'over HF':>8} {'MiB':>7} {'x':>6}")
-    for name in names:
-        base = [a / b for a, b in zip(seconds[name], seconds[BASE], strict=True)]
-        peer = [a / b for a, b in zip(seconds[name], seconds[PEER], strict=True)]
-        middle, low, high = median_interval(base)
-        print(
-            f"{name:20} {statistics.median(seconds[name]):8.3f} "
-            f"{middle:8.3f} [{low:.3f}, {high:.3f}] {statistics.median(peer):8.3f} "
-            f"{peaks[name] / 2**20:7.0f} {peaks[name] / peaks[BASE]:6.3f}"
-        )
 
 
 def child_peak(stage: str, name: str, options: argparse.Namespace) -> int:
     """`peak_bytes` in a process of its own."""
-    arguments = [sys.executable, __file__, "--peak", json.dumps([stage, name])]
+    given = ["--peak", json.dumps([stage, name])]
     for key in ("positions", "hidden", "layers", "threads", "device", "dtype"):
-        arguments += [f"--{key}", str(getattr(options, key))]
-    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1])
+        given += [f"--{key}", str(getattr(options, key))]
+    return int(last_json(__file__, given))
 
 
-def main() -> None:
+def measure(options: argparse.Namespace) -> list[Table]:
     """Both stages."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    return [stage_table(stage, options) for stage in options.stage or list(BUILDERS)]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes, device, stages."""
     parser.add_argument("--positions", type=int, default=1024)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=4)
@@ -237,18 +223,27 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--stage", choices=list(BUILDERS), action="append")
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+
+
+def print_peak() -> int:
+    """In a process of its own: the peak of one step, alone on the last line."""
+    stage, name = json.loads(sys.argv.pop(2))
+    del sys.argv[1]
+    parser = argparse.ArgumentParser()
+    arguments(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    if options.peak:
-        stage, name = json.loads(options.peak)
-        print(peak_bytes(stage, name, options))
-        return
-    for stage in options.stage or list(BUILDERS):
-        report(stage, options)
+    print(peak_bytes(stage, name, options))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    quick = {"positions": 64, "hidden": 64, "layers": 1, "rounds": 1, "memory": False}
+    sys.exit(
+        print_peak()
+        if sys.argv[1:2] == ["--peak"]
+        else run_script(__doc__, measure, arguments=arguments, quick=quick)
+    )

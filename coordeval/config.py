@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from coordeval.data.paths import shown
+from coordeval.documents import read_toml
 from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "coordeval.toml"
 
-_PATH_KEYS = ("data", "image_root", "prompt", "runs_dir")
+_PATH_KEYS = ("data", "image_root", "prompt", "runs_dir", "synonyms")
 _STRING_KEYS = ("dialect", "field_order", "frame", "pixels")
 _TABLE_KEYS = ("decode", "gates")
 _DECODE_KEYS = (
@@ -50,6 +51,7 @@ class Defaults:
     image_root: Path | None = None
     prompt: Path | None = None
     runs_dir: Path | None = None
+    synonyms: Path | None = None
     dialect: str | None = None
     field_order: str | None = None
     frame: str | None = None
@@ -79,10 +81,7 @@ def load_defaults(cwd: Path, *, near: Path | None = None) -> Defaults:
     path = find_config(cwd, near=near)
     if path is None:
         return Defaults()
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    raw = read_toml(path)
     _refuse_unknown(raw, (*_PATH_KEYS, *_STRING_KEYS, *_TABLE_KEYS), str(path))
     values: dict[str, Any] = {"source": path}
     for key in (*_PATH_KEYS, *_STRING_KEYS):
@@ -90,6 +89,8 @@ def load_defaults(cwd: Path, *, near: Path | None = None) -> Defaults:
             if not isinstance(raw[key], str):
                 raise ConfigError(f"{path}: {key!r} must be a string")
             values[key] = path.parent / raw[key] if key in _PATH_KEYS else raw[key]
+    if "dialect" in values and values["dialect"].endswith(".toml"):  # a file, not a name
+        values["dialect"] = str(path.parent / values["dialect"])
     for key in _TABLE_KEYS:
         if key in raw:
             if not isinstance(raw[key], dict):
@@ -104,7 +105,7 @@ def _refuse_unknown(raw: dict[str, Any], known: tuple[str, ...], where: str) -> 
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+            raise ConfigError(f"{where}: unknown key {shown(key, 60)}; {hint}")
 
 
 __all__ = ["CONFIG_NAME", "Defaults", "find_config", "load_defaults"]

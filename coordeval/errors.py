@@ -11,6 +11,7 @@ CoordevalError            2   anything a user can mend; printed as one line, wit
 |-- RunLockedError        2   a run directory that another process writes at this moment
 |-- ValidationFailed      1   validation finished and found problems
 |-- RunIncomplete         3   ids without a line, too many errors, or nothing to evaluate
+|   |-- RunNotWritten     3   a run directory that can be written no more (a full disk, say)
 |   |-- TrainingDiverged  3   a loss or gradient that is no number (training.loop.nonfinite)
 |   `-- LoaderWorkerLost  3   a data loader that was killed (training.loop.lost_worker)
 `-- NotComparable         4   other ground truth, other protocol, no common ids
@@ -74,6 +75,10 @@ class RunIncomplete(CoordevalError):  # noqa: N818 - an outcome, not a fault
     exit_code = EXIT_INCOMPLETE
 
 
+class RunNotWritten(RunIncomplete):
+    """A run directory cannot be written any more; what was finished stands in it."""
+
+
 class NotComparable(CoordevalError):  # noqa: N818 - an outcome, not a fault
     """Runs differ in what makes their numbers comparable."""
 
@@ -98,5 +103,6 @@ __all__ = [
     "RunIncomplete",
     "RunLockedError",
     "RunMismatchError",
+    "RunNotWritten",
     "ValidationFailed",
 ]

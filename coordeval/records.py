@@ -24,6 +24,9 @@ FINISH_REASONS: tuple[FinishReason, ...] = (
     "error",
 )
 
+Frequency = Literal["r", "c", "f"]
+FREQUENCIES: tuple[Frequency, ...] = ("r", "c", "f")
+
 
 class GroundTruthObject(NamedTuple):
     """One annotated object; `values_px` are floats in pixels of the upright image.
@@ -42,10 +45,24 @@ class GroundTruthObject(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One entry of a dataset's class list."""
+    """One entry of a dataset's class list; `frequency` is LVIS's (rare, common, frequent)."""
 
     id: int
     name: str
+    frequency: Frequency | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederatedLabels:
+    """What a federated dataset (LVIS) knows of one image beyond its annotations; category ids.
+
+    The classes with annotations are in the image, those in `negative_ids` are not; of the classes
+    in `not_exhaustive_ids` there may be more objects than annotated. Of all others nothing is
+    known.
+    """
+
+    negative_ids: tuple[int, ...] = ()
+    not_exhaustive_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +70,8 @@ class Sample:
     """One image with its ground truth, in pixels of the image after EXIF orientation.
 
     `image` is the path as the dataset writes it, `image_path` where it was found (inside the
-    image root); `image_path` is None where images were not asked for.
+    image root); `image_path` is None where images were not asked for. `federated` is what a
+    federated dataset says of the image's classes.
     """
 
     id: str
@@ -64,6 +82,7 @@ class Sample:
     image_path: Path | None = None
     image_id: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    federated: FederatedLabels | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,8 +92,8 @@ class Rollout:
     `text` is verbatim, without the one final end token. `token_logprobs` are natural logs taken
     before any logits processor, one per entry of `token_ids` (the end token included).
     `scores` holds one confidence per *found* record, for outputs that come with their own.
-    `guard` says what the loop guard saw: kind, onset, tokens_saved and more. `slots` is telemetry
-    on its way to slots.parquet; it stands in no line.
+    `guard` says what the loop guard saw: kind, onset, tokens_saved and more. `federated` are the
+    sample's. `slots` is telemetry on its way to slots.parquet; it stands in no line.
     """
 
     id: str
@@ -93,6 +112,7 @@ class Rollout:
     guard: dict[str, Any] | None = None
     sample_index: int = 0
     scores: list[float] | None = None
+    federated: FederatedLabels | None = None
     slots: list[SlotReading] | None = None
 
     @property
@@ -199,11 +219,14 @@ NOTE_ISSUES = frozenset({"nonstandard_spacing", "coord_token_in_desc"})
 
 __all__ = [
     "FINISH_REASONS",
+    "FREQUENCIES",
     "GEOMETRY_KINDS",
     "NOTE_ISSUES",
     "Category",
+    "FederatedLabels",
     "FinishReason",
     "FoundRecord",
+    "Frequency",
     "GeometryKind",
     "GroundTruthObject",
     "ParsedRollout",

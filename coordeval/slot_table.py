@@ -7,11 +7,12 @@ the table that may be there already, when the run ends; after a kill, readers se
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
+from coordeval.atomic import FileSet
 from coordeval.errors import DataError
-from coordeval.jsonl import dump_line, load_json, read_lines, truncate_torn_tail
+from coordeval.jsonl import dump_line, load_json, read_lines
+from coordeval.line_log import LineLog
 from coordeval.records import GEOMETRY_KINDS, SlotReading
 
 if TYPE_CHECKING:
@@ -57,15 +58,7 @@ class SlotLog:
 
     def __init__(self, run_path: Path) -> None:
         self._path = run_path / PENDING_NAME
-        self._handle: BinaryIO | None = None
-        if self._path.exists():
-            self._open()
-
-    def _open(self) -> BinaryIO:
-        self._path.touch(exist_ok=True)
-        self._handle = self._path.open("r+b")
-        truncate_torn_tail(self._handle)
-        return self._handle
+        self._log = LineLog(self._path) if self._path.exists() else None
 
     def append(self, rollouts: Iterable[Rollout]) -> None:
         """Write a line for each rollout whose `slots` are not None, and sync it to the disk."""
@@ -76,16 +69,15 @@ class SlotLog:
         ]
         if not lines:
             return
-        handle = self._handle or self._open()
-        handle.write(b"".join(lines))
-        handle.flush()
-        os.fsync(handle.fileno())
+        if self._log is None:
+            self._log = LineLog(self._path)
+        self._log.append(b"".join(lines))
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
 
 def store_slots(rollouts_path: Path) -> None:
@@ -152,14 +144,18 @@ def _line_keys(rollouts_path: Path) -> list[Key]:
 
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
+    import pyarrow as pa
 
     try:
-        table = pd.read_parquet(path, dtype_backend="numpy_nullable")
+        table = pd.read_parquet(
+            path, dtype_backend="numpy_nullable", page_checksum_verification=True
+        )
         return _typed({name: table[name].tolist() for name in SLOT_COLUMNS})
     except KeyError as error:
         raise DataError(f"{path}: not a slot table: column {error} is missing") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
+    except (OSError, ValueError, TypeError, MemoryError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read: {said}") from None
 
 
 def _read_log(path: Path) -> dict[Key, list[SlotReading]]:
@@ -222,9 +218,10 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     schema = pa.schema([(name, types[dtype.lower()]) for name, dtype in _DTYPES.items()])
     texts: Any = [_storable_or_none(text) for text in table["other_text"]]
     clean = table.assign(other_text=texts)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pandas(clean, schema=schema, preserve_index=False), temporary)
-    temporary.replace(path)
+    arrow = pa.Table.from_pandas(clean, schema=schema, preserve_index=False)
+    with FileSet() as files:
+        # Telemetry cannot be made again from the texts, so a damaged page must show as such.
+        pq.write_table(arrow, files.new(path), write_page_checksum=True)
 
 
 def _storable(text: str) -> str:

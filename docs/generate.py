@@ -94,6 +94,7 @@ ENGINES_TEXT = """# Engines
 | `hf` | Hugging Face transformers in this process | `pip install 'coordeval[hf]'` |
 | `vllm` | vLLM in this process | `pip install 'coordeval[vllm]'` |
 | `server` | OpenAI-compatible vLLM server | `pip install 'coordeval[server,hf]'`, `--server-url` |
+| `ray` | `hf` or `vllm` on the nodes of a [Ray cluster](ray.md) | `pip install 'coordeval[ray]'` |
 | `replay` | a recorded run; no model | |
 | `auto` | `vllm` where it is installed and CUDA is there, else `hf` | |
 
@@ -103,7 +104,8 @@ In fp32, greedy, `hf` and `vllm` write the same tokens on the fixture checkpoint
 does not promise that of any two engines: compare runs made by the same one.
 
 `--data-parallel N` starts N engines (`hf`, `vllm`) side by side on one node, each on its own
-GPUs; a worker that dies costs nothing but time. `--engine-arg KEY=VALUE` hands anything on to vLLM.
+GPUs; a worker that dies costs nothing but time. Beyond one node: `--engine ray`, [ray.md](ray.md).
+`--engine-arg KEY=VALUE` hands anything on to vLLM.
 
 ## What each can do
 
@@ -131,6 +133,27 @@ Requests are tried again with growing pauses; what fails for good is an error li
 server is gone the rest become error lines at once: exit code 3, everything finished is kept,
 and `--retry-errors` makes what is missing.
 """
+
+
+def training_page() -> str:
+    """The keys of `coordeval train`, stage 1 and 2."""
+    from training_yaml import training_yaml_page
+
+    return NOTE + training_yaml_page()
+
+
+def formats_page() -> str:
+    """The formats page, its tables made anew."""
+    import format_tables
+
+    return format_tables.formats_page()
+
+
+def overview_picture() -> str:
+    """The architecture, as an SVG."""
+    from flow_diagram import flow_diagram
+
+    return flow_diagram()
 
 
 def score_picture() -> str:
@@ -169,6 +192,9 @@ PAGES = {
     "metrics.md": metrics_page,
     "protocols.md": protocols_page,
     "engines.md": engines_page,
+    "formats.md": formats_page,
+    "training_yaml.md": training_page,
+    "images/overview.svg": overview_picture,
     "images/score.svg": score_picture,
     "images/compare.svg": compare_picture,
 }

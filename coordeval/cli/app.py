@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,10 +11,34 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from coordeval.cli.verbs import VerbGroup
-from coordeval.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, CoordevalError
+from coordeval.errors import (
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    CoordevalError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# Faults of disks, mounts, permissions and limits: nobody's bug, wherever they strike.
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.ELOOP,
+        errno.EMFILE,
+        errno.ENAMETOOLONG,
+        errno.ENFILE,
+        errno.ENOSPC,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+    }
+)
 
 app = typer.Typer(
     name="coordeval",
@@ -87,16 +112,40 @@ def main() -> None:
 
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the boundary: whatever is left is a bug of ours
-        import traceback
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            _end_with_bug(error)
+        from coordeval.reports.printable import printable
 
-        traceback.print_exc()
-        typer.echo(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "this is a bug in coordeval: please report it with the lines above",
-            err=True,
-        )
-        sys.exit(EXIT_INTERNAL)
+        _drop_unwritable(sys.stdout)
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        typer.echo(f"error: {where}{error.strerror or error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever is left is a bug of ours
+        _end_with_bug(error)
+
+
+def _drop_unwritable(stream: Any) -> None:
+    """What a stream cannot take (a full disk behind `>`) must not fail again at the very end."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _end_with_bug(error: Exception) -> NoReturn:
+    import traceback
+
+    from coordeval.reports.printable import printable
+
+    for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
+        typer.echo(printable(line), err=True)
+    typer.echo(
+        f"internal error: {type(error).__name__}: {printable(str(error))}\n"
+        "this is a bug in coordeval: please report it with the lines above",
+        err=True,
+    )
+    sys.exit(EXIT_INTERNAL)
 
 
 if __name__ == "__main__":

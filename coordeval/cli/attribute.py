@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    scoring_protocol,
+)
 from coordeval.cli.score import (
     DialectOption,
     FieldOrderOption,
@@ -41,6 +47,9 @@ def attribute(
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say what each failure costs in points of F1 and AP.
@@ -58,7 +67,8 @@ def attribute(
     from coordeval.metrics.score import score_run
 
     base = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
-    result = score_run(base, score_source=scores.value)
+    rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
+    result = score_run(base, protocol=rules, score_source=scores.value)
     if result.status == "empty":
         raise RunIncomplete(f"{run}: nothing to attribute: it holds no rollout without error")
     found = attribute_result(result)
@@ -67,6 +77,7 @@ def attribute(
             base,
             open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame),
             score_source=scores.value,
+            protocol=rules,
         )
         for other in against or ()
     ]

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    scoring_protocol,
+)
 from coordeval.cli.score import (
     DialectOption,
     FieldOrderOption,
@@ -17,6 +23,7 @@ from coordeval.cli.score import (
 )
 
 if TYPE_CHECKING:
+    from coordeval.metrics.protocols import Protocol
     from coordeval.metrics.result import ScoreResult
     from coordeval.stats.gates import Gate
     from coordeval.stats.gates_check import CheckResult
@@ -68,6 +75,9 @@ def check(
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Hold a run against gates: limits on its numbers, and on how much worse they may get.
@@ -82,7 +92,8 @@ def check(
 
     fault: CoordevalError | None = None
     try:
-        scored = _scored(run, protocol, scores, dialect, field_order, frame)
+        rules = scoring_protocol(run, synonyms, semantic, semantic_threshold, name=protocol)
+        scored = _scored(run, rules, scores, dialect, field_order, frame)
         if update_baseline:
             _update(scored, run, baseline)
             return
@@ -92,8 +103,8 @@ def check(
 
         fault = error
         found = CheckResult(run=str(run), baseline=_text(baseline), fault=error)
+    _print(found, json_output=json_output)  # first: the files may not be writable
     _export(found, github=github, junit=junit, markdown=markdown)
-    _print(found, json_output=json_output)
     if fault is not None:
         raise fault
     raise typer.Exit(found.exit_code)
@@ -105,17 +116,16 @@ def _text(path: Path | None) -> str | None:
 
 def _scored(
     run: Path,
-    protocol: str,
+    protocol: Protocol,
     scores: ScoreSource,
     dialect: str | None,
     field_order: str | None,
     frame: str | None,
 ) -> ScoreResult:
-    from coordeval.metrics.protocols import protocol_named
     from coordeval.metrics.score import score_run
 
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
-    return score_run(opened, protocol=protocol_named(protocol), score_source=scores.value)
+    return score_run(opened, protocol=protocol, score_source=scores.value)
 
 
 def _gates(run: Path, gate: list[str] | None, gates: Path | None) -> list[Gate]:
@@ -155,6 +165,7 @@ def _check(
 
 def _update(scored: ScoreResult, run: Path, baseline: Path | None) -> None:
     from coordeval.errors import ConfigError, RunIncomplete
+    from coordeval.reports.printable import printable
     from coordeval.stats.baseline import make_baseline, write_baseline
 
     if baseline is None:
@@ -162,7 +173,8 @@ def _update(scored: ScoreResult, run: Path, baseline: Path | None) -> None:
     if scored.status != "complete":
         raise RunIncomplete(f"{run}: {scored.status}: a baseline needs a finished run")
     write_baseline(make_baseline(scored, name=run.name), baseline)
-    typer.echo(f"baseline written: {baseline} ({len(scored.metrics)} metrics)", err=True)
+    where = printable(str(baseline))
+    typer.echo(f"baseline written: {where} ({len(scored.metrics)} metrics)", err=True)
 
 
 def _export(found: CheckResult, *, github: bool, junit: Path | None, markdown: Path | None) -> None:

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coordeval.cli import rollout_options as opt
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    name_matching,
+)
 from coordeval.cli.rollout import resolve_options, roll_out_and_show
 from coordeval.cli.score import (
     DialectOption,
@@ -73,6 +79,9 @@ def compare(  # noqa: PLR0917 - one parameter per option
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
     data: opt.Data = None,
     image_root: opt.ImageRoot = None,
     prompt: opt.PromptName = None,
@@ -107,6 +116,7 @@ def compare(  # noqa: PLR0917 - one parameter per option
         coco_draws=min(coco_draws, draws),
         seed=seed,
         protocol=protocol,
+        names=name_matching(Path(runs[0]), synonyms, semantic, semantic_threshold),
         score_source=scores.value,
         allow_mismatch=allow_mismatch,
         require_same=_names(require_same or []),
@@ -196,9 +206,11 @@ def _roll_out(checkpoint: str, given: dict[str, Any], like: Run | None, *, near:
         retry_errors=False,
         trust_remote_code=False,
     )
+    from coordeval.reports.printable import printable
+
     outcome = roll_out_and_show(options)
     errors = outcome.counts["errors"]
-    typer.echo(f"{outcome.path}: {outcome.status}, {errors} errors", err=True)
+    typer.echo(printable(f"{outcome.path}: {outcome.status}, {errors} errors"), err=True)
     if outcome.status != "complete":
         raise RunIncomplete(f"{outcome.path}: the rollout is not complete; run it again to go on")
     return outcome.path
@@ -236,7 +248,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     if run.dataset_path is not None and run.dataset_path.is_file():
         out["data"], out["image_root"] = run.dataset_path, run.image_root
     prompt = meta.get("prompt")
-    if isinstance(prompt, dict) and prompt.get("name") == "default-closed":
+    if isinstance(prompt, dict) and _is_closed(prompt):
         out["prompt"] = "closed"
     selection = meta.get("selection")
     if isinstance(selection, dict) and selection.get("limit") is not None:
@@ -248,6 +260,11 @@ def settings_of(run: Run) -> dict[str, Any]:
         if engine.get("name") in {"hf", "vllm"}:
             out["engine"] = engine["name"]
     return {key: value for key, value in out.items() if value is not None}
+
+
+def _is_closed(prompt: dict[str, Any]) -> bool:
+    """True for a built-in prompt that names the dataset's classes."""
+    return prompt.get("version") != "user" and str(prompt.get("name")).endswith("-closed")
 
 
 def _compare(runs: Sequence[Run], options: CompareOptions) -> Comparison:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from coordeval.reports.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -24,15 +26,7 @@ MAX_CLASSES = 20
 
 def _console() -> Console:
     # Text of datasets is printed as it stands: no markup, no highlighting, no cut lines.
-    return Console(markup=False, highlight=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """A text without control characters and lone surrogates, which are written as escapes."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -85,10 +79,11 @@ def print_conversion(dataset: Dataset, out: Path, counts: ConversionCounts) -> N
         rows.append(("classes without objects, not in the output", counts.classes_lost))
     for name, value in rows:
         table.add_row(name, f"{value:,}")
-    console.print(f"wrote {out}")
+    console.print(printable(f"wrote {out}"))
     console.print(table)
     if out.resolve().parent != dataset.image_root.resolve():
-        console.print(f"image paths are as before: read it with --image-root {dataset.image_root}")
+        root = printable(str(dataset.image_root))
+        console.print(f"image paths are as before: read it with --image-root {root}")
 
 
 def print_validation(report: ValidationReport) -> None:
@@ -114,12 +109,12 @@ def print_validation(report: ValidationReport) -> None:
         console.print(table)
         console.print()
     console.print(
-        f"{report.path} ({report.format}): {report.num_images:,} images, "
+        f"{printable(str(report.path))} ({report.format}): {report.num_images:,} images, "
         f"{report.num_objects:,} objects, {report.num_images_checked:,} image files checked: "
         f"{report.count('error'):,} errors, {report.count('warning'):,} warnings"
     )
     if report.hint is not None:
-        console.print(f"hint: {report.hint}")
+        console.print(printable(f"hint: {report.hint}"))
 
 
 def print_stats(
@@ -128,7 +123,9 @@ def print_stats(
     """Counts, spreads, classes, token budget and the ceiling of the grid."""
     console = _console()
     crowd = f", {stats.crowd:,} crowd regions besides" if stats.crowd else ""
-    console.print(f"{dataset.path} ({dataset.format}, sha256 {dataset.sha256[:12]})")
+    console.print(
+        f"{printable(str(dataset.path))} ({dataset.format}, sha256 {dataset.sha256[:12]})"
+    )
     console.print(
         f"{stats.images:,} images ({stats.empty_images:,} empty), {stats.objects:,} objects{crowd}"
     )
@@ -199,5 +196,4 @@ __all__ = [
     "print_conversion",
     "print_stats",
     "print_validation",
-    "printable",
 ]

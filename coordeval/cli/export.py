@@ -8,6 +8,12 @@ from typing import Annotated
 
 import typer
 
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    scoring_protocol,
+)
 from coordeval.cli.score import (
     DialectOption,
     FieldOrderOption,
@@ -45,6 +51,9 @@ def export(
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the files and remarks as JSON.")
     ] = False,
@@ -66,7 +75,8 @@ def export(
         image_root=image_root or opened.image_root,
         image_prefix=image_prefix,
     )
-    done = export_run(score_run(opened), to.value, out, context)
+    rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
+    done = export_run(score_run(opened, protocol=rules), to.value, out, context)
     if json_output:
         from coordeval.jsonl import dump_line
 

@@ -20,8 +20,13 @@ def import_run(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write.")],
-    dialect: Annotated[str, typer.Option(help="How objects are written.")] = "coordjson",
-    frame: Annotated[str, typer.Option(help="What a bin means.")] = "coordexp",
+    dialect: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE.toml|auto", help="How objects are written; auto proposes."),
+    ] = "coordjson",
+    frame: Annotated[
+        str | None, typer.Option(help="What a bin means.  [default: the dialect's, or coordexp]")
+    ] = None,
     gt_space: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +70,7 @@ def import_run(
         image_root=image_root,
         step=step,
     )
-    summaries = _import_all(options, per_step=per_step)
+    summaries = _import_all(_with_dialect(options), per_step=per_step)
     if json_output:
         from coordeval.jsonl import dump_line
 
@@ -79,6 +84,23 @@ def import_run(
     console = result_console()
     for summary in summaries:
         console.print(render_import(summary), soft_wrap=True)
+
+
+def _with_dialect(options: ImportOptions) -> ImportOptions:
+    """The options with the dialect that `auto` leads to; ConfigError where it leads to none."""
+    from dataclasses import replace
+
+    from coordeval.cli.auto_dialect import decide_dialect
+    from coordeval.coords import DEFAULT_FRAME, frame_named
+    from coordeval.exchange.importing import sample_texts
+    from coordeval.parsers.dialects import AUTO_DIALECT
+
+    if options.dialect != AUTO_DIALECT:
+        return options
+    frame = frame_named(options.frame or DEFAULT_FRAME)
+    proposal = decide_dialect(sample_texts(options), frame, where=str(options.sources[0]))
+    assert proposal.chosen is not None
+    return replace(options, dialect=proposal.chosen, dialect_proposal=proposal.to_json())
 
 
 def _import_all(options: ImportOptions, *, per_step: bool) -> list[ImportSummary]:

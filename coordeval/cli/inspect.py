@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    scoring_protocol,
+)
 from coordeval.cli.score import (
     DialectOption,
     FieldOrderOption,
@@ -18,6 +24,7 @@ from coordeval.cli.score import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from coordeval.metrics.protocols import Protocol
     from coordeval.metrics.result import ScoreResult
     from coordeval.runs import Run
 
@@ -49,6 +56,9 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show what was written, what was dropped and why, and where it loops; worst samples first.
@@ -57,7 +67,8 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
     coordeval inspect runs/x --reason wrong_arity --json
     """
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
-    result = _scored_sample(opened, sample_index)
+    rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
+    result = _scored_sample(opened, sample_index, rules)
     if image_id is not None:
         _show_one(
             result,
@@ -74,19 +85,19 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
         from coordeval.reports.worst import worse_than
 
         reference = open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame)
-        table = worse_than(table, score_run(reference).per_image)
+        table = worse_than(table, score_run(reference, protocol=rules).per_image)
     _list_worst(table, run, limit, sample_index=sample_index, json_output=json_output)
 
 
-def _scored_sample(run: Run, sample_index: int) -> ScoreResult:
+def _scored_sample(run: Run, sample_index: int, rules: Protocol) -> ScoreResult:
     """The run scored with another sample as its headline; ConfigError where it holds none."""
     from coordeval.errors import ConfigError
     from coordeval.metrics.sample_run import sample_of
     from coordeval.metrics.score import score_run
 
     if sample_index == 0:
-        return score_run(run)
-    result = score_run(sample_of(run, sample_index))
+        return score_run(run, protocol=rules)
+    result = score_run(sample_of(run, sample_index), protocol=rules)
     if not result.columns.images:
         held = sorted({rollout.sample_index for rollout in run.rollouts()})
         known = f"it holds {', '.join(map(str, held))}" if held else "it holds no rollout"

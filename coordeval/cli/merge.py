@@ -21,7 +21,10 @@ def merge(
     if json_output:
         typer.echo(json.dumps({"run": str(out), "status": "complete", "counts": counts}, indent=2))
     else:
-        typer.echo(f"{out}: {counts.get('finished', 0)} rollouts from {len(shards)} shards")
+        from coordeval.reports.printable import printable
+
+        done = counts.get("finished", 0)
+        typer.echo(printable(f"{out}: {done} rollouts from {len(shards)} shards"))
 
 
 __all__ = ["merge"]

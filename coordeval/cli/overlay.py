@@ -7,6 +7,12 @@ from typing import Annotated
 
 import typer
 
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    scoring_protocol,
+)
 from coordeval.cli.score import (
     DialectOption,
     FieldOrderOption,
@@ -40,6 +46,9 @@ def overlay(
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
 ) -> None:
     """Draw ground truth and right, wrong, duplicate and dropped records, with a legend.
 
@@ -60,8 +69,9 @@ def overlay(
         "duplicate": duplicates,
         "dropped": dropped,
     }
+    rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
     scene, picture = overlay_image(
-        score_run(opened),
+        score_run(opened, protocol=rules),
         image_id,
         image_root=image_root or opened.image_root,
         hidden=frozenset(name for name, keep in shown.items() if not keep),

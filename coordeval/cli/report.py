@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    scoring_protocol,
+)
 from coordeval.cli.report_training import (
     AccumulationOption,
     CurveOption,
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coordeval.dynamics.analysis import Dynamics
+    from coordeval.metrics.protocols import Protocol
     from coordeval.reports.charts.figure import Figure
     from coordeval.reports.charts.shown import ShownRun
     from coordeval.reports.html.report import Report
@@ -75,6 +82,9 @@ def report(
     dialect: DialectOption = None,
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
     logs: LogsOption = None,
     curve: CurveOption = None,
     image_size: ImageSizeOption = None,
@@ -112,6 +122,8 @@ def report(
         open_with_reading(path, dialect=dialect, field_order=field_order, frame=frame)
         for path in paths
     ]
+    near = paths[0] if paths else None
+    rules = scoring_protocol(near, synonyms, semantic, semantic_threshold, name=protocol)
     with _progress() as on_stage:
         training = options.read()
         if figure == DYNAMICS and training is not None:
@@ -119,7 +131,7 @@ def report(
             _write_figure(drawn, form, output, json_output=json_output)
             return
         part = None if training is None else _training_part(training, options)
-        scored = _scored(opened, protocol, on_stage)
+        scored = _scored(opened, rules, on_stage)
         if figure is not None:
             _write_figure(_run_figure(figure, scored), form, output, json_output=json_output)
             return
@@ -214,14 +226,12 @@ class _progress:  # noqa: N801 - used as a context manager
 
 
 def _scored(
-    opened: list[Run], protocol_name: str, on_stage: Callable[[str], None]
+    opened: list[Run], protocol: Protocol, on_stage: Callable[[str], None]
 ) -> list[ShownRun]:
-    from coordeval.metrics.protocols import protocol_named
     from coordeval.metrics.score import score_run
     from coordeval.reports.charts.shown import shown_runs
     from coordeval.reports.printable import printable
 
-    protocol = protocol_named(protocol_name)
     scored = []
     for run in opened:
         on_stage(f"scoring {printable(run.name, limit=40)}")

@@ -92,6 +92,9 @@ def rollout(  # noqa: PLR0917 - one parameter per option
     concurrency: opt.Concurrency = 16,
     timeout: opt.Timeout = 300.0,
     retries: opt.Retries = 4,
+    ray_address: opt.RayAddress = None,
+    replicas: opt.Replicas = None,
+    inner: opt.Inner = None,
     trust_remote_code: opt.TrustRemoteCode = False,
     max_errors: opt.MaxErrors = 0,
     retry_errors: opt.RetryErrors = False,
@@ -127,6 +130,9 @@ def rollout(  # noqa: PLR0917 - one parameter per option
         concurrency=concurrency,
         timeout_s=timeout,
         retries=retries,
+        ray_address=ray_address,
+        replicas=replicas,
+        inner=plain(inner),
         retry_errors=retry_errors,
         trust_remote_code=trust_remote_code,
     )
@@ -256,6 +262,8 @@ def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool
     for name in ("repeated", "unexpected"):
         if outcome.counts.get(name):
             summary += f", {outcome.counts[name]} {name} lines"
+    if outcome.cut_bytes:
+        summary += f", a torn last line ({outcome.cut_bytes:,} bytes) was cut off and made again"
     typer.echo(printable(summary), err=True)
     if errors > max_errors:
         typer.echo(

@@ -17,7 +17,15 @@ class EngineName(StrEnum):
     hf = "hf"
     vllm = "vllm"
     server = "server"
+    ray = "ray"
     replay = "replay"
+
+
+class InnerName(StrEnum):
+    """What makes the text inside a replica on a Ray cluster."""
+
+    hf = "hf"
+    vllm = "vllm"
 
 
 class FieldOrderName(StrEnum):
@@ -97,9 +105,14 @@ PromptName = Annotated[
 Pixels = Annotated[
     str | None, _data(metavar="none|MIN:MAX", help="Pixel limits.  [default: the checkpoint's]")
 ]
-DialectName = Annotated[str | None, _data(help="How objects are written.  [default: coordjson]")]
+DialectName = Annotated[
+    str | None,
+    _data(metavar="NAME|FILE.toml", help="How objects are written.  [default: coordjson]"),
+]
 FieldOrder = Annotated[FieldOrderName | None, _data(help="Order of fields that is asked for.")]
-FrameName = Annotated[str | None, _data(help="What a bin means.  [default: coordexp]")]
+FrameName = Annotated[
+    str | None, _data(help="What a bin means.  [default: the dialect's, or coordexp]")
+]
 
 Limit = Annotated[int | None, _select(help="Only the first N samples.")]
 Ids = Annotated[
@@ -220,6 +233,22 @@ ServerModel = Annotated[
 Concurrency = Annotated[int, _engine(min=1, help="server: requests at once.")]
 Timeout = Annotated[float, _engine(metavar="SECONDS", help="server: per request.")]
 Retries = Annotated[int, _engine(min=0, help="server: per request, with growing pauses.")]
+RayAddress = Annotated[
+    str | None,
+    _engine(
+        metavar="HOST:PORT",
+        help="ray: the cluster; auto is the one that this machine belongs to, local starts one "
+        "here.  [default: RAY_ADDRESS, else auto]",
+    ),
+]
+Replicas = Annotated[
+    int | None,
+    _engine(min=1, help="ray: engines on the cluster.  [default: one per GPU, else per node]"),
+]
+Inner = Annotated[
+    InnerName | None,
+    _engine(help="ray: engine of a replica.  [default: vllm on GPUs where installed, else hf]"),
+]
 TrustRemoteCode = Annotated[
     bool, _engine("--trust-remote-code", help="Run code that the checkpoint brings.")
 ]

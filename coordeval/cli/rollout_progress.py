@@ -62,7 +62,13 @@ class ProgressView:
 
     def note(self, message: str) -> None:
         """Print a line to stderr, above the bar where there is one."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        from coordeval.reports.printable import printable
+
+        # Line by line: notes may have several, and repeat file names and a server's words.
+        for line in message.split("\n"):
+            self._console.print(
+                printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True
+            )
 
 
 def describe_progress(progress: Progress) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from coordeval.cli.naming import (
+    SemanticOption,
+    SemanticThresholdOption,
+    SynonymsOption,
+    scoring_protocol,
+)
 
 if TYPE_CHECKING:
     from coordeval.metrics.result import ScoreResult
@@ -31,7 +37,11 @@ RunArgument = Annotated[
     typer.Argument(metavar="RUN", help="Run directory, or a JSONL file of rollout lines."),
 ]
 DialectOption = Annotated[
-    str | None, typer.Option(help="How objects are written.  [default: the run's, or coordjson]")
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE.toml|auto",
+        help="How objects are written; auto proposes.  [default: the run's, or coordjson]",
+    ),
 ]
 FieldOrderOption = Annotated[
     str | None,
@@ -62,6 +72,9 @@ def score(
     classes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Class list, one name per line.")
     ] = None,
+    synonyms: SynonymsOption = None,
+    semantic: SemanticOption = None,
+    semantic_threshold: SemanticThresholdOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write.  [default: RUN/score]")
     ] = None,
@@ -74,9 +87,8 @@ def score(
     as far as it goes, and marked partial.
     """
     from coordeval.errors import ConfigError
-    from coordeval.metrics.protocols import protocol_named
 
-    rules = protocol_named(protocol)
+    rules = scoring_protocol(run, synonyms, semantic, semantic_threshold, name=protocol)
     if frame is not None and rules.frame not in (None, frame):
         raise ConfigError(f"--frame {frame}: the protocol {protocol} reads bins as {rules.frame}")
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
@@ -95,30 +107,34 @@ def score(
 def open_with_reading(
     path: Path, *, dialect: str | None, field_order: str | None, frame: str | None
 ) -> Run:
-    """Open a run, with another reading than its own where options ask for one."""
+    """Open a run, with another reading than its own where options ask for one.
+
+    What is torn, lost or missing in it is said on stderr.
+    """
+    from coordeval.cli.reading import read_as
+    from coordeval.run_damage import damage
     from coordeval.runs import open_run
 
     opened = open_run(path)
-    meta = dict(opened.meta)
-    if frame is not None:
-        meta["frame"] = frame
-    return replace(opened, meta=_with_dialect(meta, dialect, field_order))
+    for sentence in damage(opened):
+        from coordeval.reports.printable import printable
+
+        typer.echo(f"warning: {printable(sentence)}", err=True)
+    return read_as(opened, dialect=dialect, field_order=field_order, frame=frame)
 
 
 def score_and_print(
     run_path: Path, json_output: bool, *, about: dict[str, Any] | None = None
 ) -> ScoreResult:
-    """Score a run directory under the default protocol, store the tables, print the report.
+    """Score a run directory as `coordeval score` does without options: store and print.
 
     `about` stands beside the metrics in the JSON document.
     """
-    from coordeval.metrics.protocols import protocol_named
     from coordeval.runs import open_run
 
     opened = open_run(run_path)
-    result = _score(
-        opened, protocol=protocol_named("coordeval"), score_source="auto", categories=None
-    )
+    rules = scoring_protocol(run_path, None, None, None)
+    result = _score(opened, protocol=rules, score_source="auto", categories=None)
     _finish(opened, result, run_path / "score", json_output=json_output, about=about)
     return result
 
@@ -153,12 +169,16 @@ def _finish(
     json_output: bool,
     about: dict[str, Any] | None = None,
 ) -> None:
-    from coordeval.errors import RunIncomplete
+    from coordeval.errors import DataError, RunIncomplete
 
+    not_stored: DataError | None = None
     if folder is not None:
         from coordeval.metrics.write import write_score
 
-        write_score(result, folder)
+        try:
+            write_score(result, folder)
+        except DataError as error:
+            not_stored = error  # the numbers are there: they are shown before this is told
     if json_output:
         from coordeval.jsonl import dump_line
 
@@ -170,35 +190,16 @@ def _finish(
 
         console = result_console()
         console.print(score_report(result, name=str(run.path), meta=run.meta))
-        if folder is not None:
+        if folder is not None and not_stored is None:
             console.print()
             console.print(
                 printable(f"scores: {folder}    next: coordeval inspect {run.path}"),
                 soft_wrap=True,
             )
+    if not_stored is not None:
+        raise not_stored
     if result.status == "empty":
         raise RunIncomplete(f"{run.path}: nothing to evaluate: it holds no rollout without error")
-
-
-def _with_dialect(
-    meta: dict[str, object], name: str | None, field_order: str | None
-) -> dict[str, object]:
-    from coordeval.errors import ConfigError
-    from coordeval.parsers.dialects import DEFAULT_DIALECT, dialect_named
-
-    if name is None and field_order is None:
-        return meta
-    if field_order not in (None, "desc_first", "geometry_first"):
-        raise ConfigError(f"--field-order {field_order!r}: use desc_first or geometry_first")
-    if name is None:
-        stored = meta.get("dialect")
-        name = str(stored["name"]) if isinstance(stored, dict) else DEFAULT_DIALECT
-    dialect = dialect_named(
-        name,
-        field_order=field_order,  # type: ignore[arg-type]
-        enforce_field_order=field_order is not None,
-    )
-    return meta | {"dialect": dialect.to_json()}
 
 
 def _read_classes(path: Path) -> list[Category]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coordeval.decoding.constraint import compile_constraint
-from coordeval.decoding.guard import LoopGuard
+from coordeval.decoding.guard import LoopGuard, require_followable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,8 @@ class ControlPlan:
         dialect: Dialect,
         table: TokenTable,
     ) -> None:
+        if guard.mode != "off":
+            require_followable(dialect)
         self.constraint: Constraint | None = compile_constraint(constraint, dialect, table)
         self.guard = guard
         self.dialect = dialect

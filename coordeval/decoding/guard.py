@@ -14,6 +14,7 @@ from coordeval.decoding.periodic_tail import PeriodicTail
 from coordeval.decoding.record_repeats import RecordRepeats
 from coordeval.decoding.record_stream import RecordStream
 from coordeval.decoding.verdict import LONGEST_QUOTE, Verdict
+from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,10 +40,12 @@ class LoopGuard:
     """One sequence's guard. `settings.mode` is left to the caller: the guard only tells.
 
     Amortised time per token is constant, over the whole history: loops of records of any period,
-    and cycles of up to `LONGEST_CYCLE` tokens outside complete records.
+    and cycles of up to `LONGEST_CYCLE` tokens outside complete records. Raises ConfigError for
+    other models' dialects, whose records it cannot follow.
     """
 
     def __init__(self, settings: GuardSettings, dialect: Dialect) -> None:
+        require_followable(dialect)
         self.verdict: Verdict | None = None
         self._settings = settings
         self._stream = RecordStream(dialect)
@@ -121,6 +124,15 @@ class LoopGuard:
         )
 
 
+def require_followable(dialect: Dialect) -> None:
+    """Refuse other models' dialects, whose records a guard cannot follow, with a ConfigError."""
+    if dialect.is_foreign:
+        raise ConfigError(
+            f"--loop-guard reads records of coordeval's own dialects, and {dialect.name} is "
+            "another model's: leave it out; loops are found all the same when the run is scored"
+        )
+
+
 def replay_guard(
     settings: GuardSettings, dialect: Dialect, token_ids: Iterable[int], table: TokenTable
 ) -> Verdict | None:
@@ -139,4 +151,4 @@ def replay_guard(
     return guard.verdict
 
 
-__all__ = ["LONGEST_CYCLE", "LoopGuard", "Verdict", "replay_guard"]
+__all__ = ["LONGEST_CYCLE", "LoopGuard", "Verdict", "replay_guard", "require_followable"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from coordeval.dynamics.log import ReadLog, Row
 from coordeval.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from coordeval.dynamics.log import LogFile
 
 MAX_FILE_BYTES = 4 << 30
@@ -33,7 +36,7 @@ def read_event_file(file: LogFile) -> ReadLog:
         raise DataError(f"{file.path}: larger than {MAX_FILE_BYTES >> 30} GiB")
     rows: list[Row] = []
     consumed = 0
-    for record in tools.loader(str(file.path)).Load():
+    for record in _records(tools, file):
         try:
             event = tools.parse(record)
         except tools.decode_error:
@@ -48,6 +51,12 @@ def read_event_file(file: LogFile) -> ReadLog:
             raise DataError(f"{file.path}: not a TensorBoard event file, or its start is broken")
         notes.append(f"{file.path.name}: breaks off; the last {size - consumed:,} bytes are unread")
     return ReadLog(file=file, rows=rows, notes=notes)
+
+
+def _records(tools: _Tools, file: LogFile) -> Iterator[bytes]:
+    """The file's records up to the first that breaks off, or that claims more than there can be."""
+    with suppress(MemoryError, OverflowError):  # the reader asks for a claimed length at once
+        yield from tools.loader(str(file.path)).Load()
 
 
 class _Tools:

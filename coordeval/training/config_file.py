@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from coordeval.data.paths import shown
+from coordeval.documents import parse_yaml, read_yaml
 from coordeval.errors import ConfigError
 from coordeval.jsonl import dump_line
 from coordeval.training.config import OF_OTHER_STAGE, TrainConfig
@@ -48,11 +50,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     ConfigError for what cannot be read, unknown keys (with the nearest known one), wrong types and
     contradictions.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold keys and values, such as `model: FOLDER`")
     _resolve_paths(raw, path.resolve().parent)
@@ -127,8 +125,8 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     if not equals or not all(names):
         raise ConfigError(f"--set {change!r}: write key=value, such as data.limit=100")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, f"--set {change!r}")
+    except ConfigError:
         value = text
     table = raw
     for name in names[:-1]:
@@ -150,7 +148,7 @@ def _build(kind: type, raw: Any, where: str, prefix: str) -> Any:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {prefix}{key}; {hint}")
+            raise ConfigError(f"{where}: unknown key {prefix}{shown(str(key), 60)}; {hint}")
     values = {}
     for name, item in known.items():
         if name in raw:
@@ -175,7 +173,7 @@ def _value(hint: Any, value: Any, where: str, name: str) -> Any:
         value = str(value).lower()
     if not isinstance(value, tuple(accepted)):
         wanted = " or ".join("nothing" if t is type(None) else t.__name__ for t in accepted)
-        raise ConfigError(f"{where}: {name} must be {wanted}, not {value!r}")
+        raise ConfigError(f"{where}: {name} must be {wanted}, not {shown(str(value), 60)}")
     return value
 
 

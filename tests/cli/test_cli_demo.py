@@ -53,6 +53,26 @@ def test_the_demo_prints_json():
     assert document["shapes-final"]["metrics"]["f1/0.50/f1"] >= 0.9
 
 
+def test_the_offline_demo_is_the_demo_without_a_network(tmp_path):
+    """--offline shows the recorded runs from any folder, and is not for --rollout."""
+    done = base_install("demo", "--offline", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout) == json.loads(base_install("demo", "--json").stdout)
+    assert not list(tmp_path.iterdir())
+    both = base_install("demo", "--offline", "--rollout")
+    assert both.returncode == 2
+    assert "take one" in both.stderr
+
+
+def test_the_demo_without_checkpoints_says_where_they_are(tmp_path):
+    """A folder with recorded runs alone, as in the wheel, is refused for --rollout in one line."""
+    (tmp_path / "fixtures").mkdir()
+    (tmp_path / "fixtures" / "runs").symlink_to(ROOT / "fixtures" / "runs")
+    done = base_install("demo", "--rollout", "--fixtures", tmp_path / "fixtures", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--offline" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_demo_elsewhere_says_what_it_needs(tmp_path):
     """Without the fixtures the demo names the option."""
     done = base_install("demo", "--fixtures", tmp_path)

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from coordeval.reports.printable import printable
+
 LINE_EVERY_S = 10.0
 
 
@@ -80,7 +82,9 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._bar = None
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(
+            printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
 
 
 __all__ = ["ProgressCallback"]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from coordeval.coords import DEFAULT_FRAME
 from coordeval.errors import ConfigError, CoordevalError
 from coordeval.parsers.dialects import DEFAULT_DIALECT
 from coordeval.training.rollout_eval.best import metric_direction
@@ -67,7 +66,7 @@ class RolloutEvalCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         pixels: str | None = None,
         dialect: str = DEFAULT_DIALECT,
         field_order: str | None = None,
-        frame: str = DEFAULT_FRAME,
+        frame: str | None = None,
         batch_size: int = 8,
         decode: Mapping[str, Any] | None = None,
         engine: EvalEngine = "hf",

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import DEFAULT_FRAME, CoordVocabulary, frame_named
 from coordeval.data.dataset import open_dataset
+from coordeval.data.pixels import PixelLimits
 from coordeval.data.prompts import Prompt, default_prompt, parse_pixels
 from coordeval.data.token_budget import MINIMUM_TOKENS
+from coordeval.decoding.guard import require_followable
 from coordeval.engines.budget import needed_tokens
+from coordeval.engines.dialect_frame import settle_frame
 from coordeval.engines.job import choose_classes, choose_prompt, require_images, token_limit
 from coordeval.engines.options import RolloutOptions, control_settings
 from coordeval.engines.selection import Selection, parse_selection
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     from coordeval.coords import CoordFrame
     from coordeval.data.dataset import Dataset
-    from coordeval.data.pixels import PixelLimits
     from coordeval.engines.base import DecodeSettings
     from coordeval.engines.hf_loading import Reader
     from coordeval.parsers.dialects import Dialect
@@ -56,7 +58,7 @@ class EvalData:
     pixels: str | None = None
     dialect: str = DEFAULT_DIALECT
     field_order: Any = None
-    frame: str = DEFAULT_FRAME
+    frame: str | None = None
     batch_size: int = 8
     decode: Mapping[str, Any] = field(default_factory=dict)
 
@@ -125,7 +127,12 @@ def build_plan(
     if data.batch_size < 1:
         raise ConfigError("rollout_eval.batch_size must be at least 1")
     dialect = dialect_named(options.dialect, field_order=options.field_order)
-    frame, pixels = frame_named(options.frame), parse_pixels(options.pixels)
+    frame = frame_named(DEFAULT_FRAME if options.frame is None else options.frame)
+    pixels = parse_pixels(options.pixels)
+    limits = _limits(reader) if pixels is None else pixels
+    dialect = settle_frame(dialect, given=options.frame, pixels=limits, checkpoint="")
+    if options.guard.mode != "off":
+        require_followable(dialect)
     given = options.max_new_tokens
     options.decode_settings(MINIMUM_TOKENS if given is None else given)
     selection = parse_selection(ids=None, limit=data.limit, shard=None)
@@ -158,6 +165,13 @@ def build_plan(
         needed_tokens=needed,
         batch_size=data.batch_size,
     )
+
+
+def _limits(reader: Reader) -> PixelLimits | None:
+    """The limits that the training's own image processor keeps; None where it tells none."""
+    size = getattr(reader.image_processor, "size", None)
+    low, high = (getattr(size, name, None) for name in ("shortest_edge", "longest_edge"))
+    return None if low is None or high is None else PixelLimits(min_pixels=low, max_pixels=high)
 
 
 def _class_names(name: str | None, dataset: Dataset | None) -> tuple[str, ...] | None:

@@ -1,0 +1,88 @@
+"""Peak memory of `coordeval` commands at 1x, 4x and 16x rollouts of texts of the same size.
+
+Each command runs in a process of its own on run directories whose lines hold token ids and
+log-probabilities, as an engine writes them. The last column is what one rollout more costs.
+
+    python benchmarks/bench_memory.py
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import workload
+from children import run_module
+from script import run_script
+from tables import Table
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from tables import Cell
+
+NOTE = (
+    "its tokens and their log-probabilities, ground truth. Lines are read one at a time; what "
+    "stays per rollout is its text, its token arrays, and per object its columns and matches, "
+    "because AP, ties and repeats are questions to all of them."
+)
+SCALES = (1, 4, 16)
+COMMANDS: dict[str, Callable[[Path], list[str]]] = {
+    "coordeval score": lambda run: ["score", str(run)],
+    "coordeval inspect": lambda run: ["inspect", str(run)],
+    "coordeval compare": lambda run: ["compare", str(run), str(run), "--draws", "200"],
+    "coordeval report": lambda run: ["report", str(run), "-o", str(run / "report.html")],
+}
+
+
+def measure(options: argparse.Namespace) -> list[Table]:
+    """One row per command."""
+    counts = [options.images * scale for scale in SCALES]
+    rows: list[tuple[Cell, ...]] = []
+    with tempfile.TemporaryDirectory() as name:
+        runs = []
+        for count in counts:
+            work = workload.synthetic(count)
+            runs.append(workload.write_run(Path(name) / str(count), work, seed_tokens=True))
+        line_bytes = [
+            (run / "rollouts.jsonl").stat().st_size / count
+            for run, count in zip(runs, counts, strict=True)
+        ]
+        for label, command in COMMANDS.items():
+            peaks = []
+            for run in runs:
+                found = run_module("coordeval", command(run))
+                if found["code"]:
+                    raise RuntimeError(f"{label} on {run}: exit code {found['code']}")
+                peaks.append(found["peak_bytes"])
+            slope = float(np.polyfit(counts, peaks, 1)[0])
+            rows.append((label, *(peak / 2**20 for peak in peaks), slope / 1024))
+    objects = len(work.detections) / counts[-1]
+    return [
+        Table(
+            title="Peak memory over the number of rollouts",
+            columns=(
+                ("command", ""),
+                *((f"{count:,} rollouts, MiB", ".0f") for count in counts),
+                ("KiB per rollout", ".1f"),
+            ),
+            rows=tuple(rows),
+            notes=(
+                f"A line holds {line_bytes[-1] / 1024:.1f} KiB: a text of {objects:.0f} objects, "
+                + NOTE,
+            ),
+        )
+    ]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """How many rollouts 1x is."""
+    parser.add_argument("--images", type=int, default=500)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"images": 50}))
