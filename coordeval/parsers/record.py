@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import mul
@@ -254,7 +255,7 @@ def _judge(fields: Fields, dialect: Dialect) -> _Drop | None:
     unexpected = [key for key in fields.keys if key != "desc" and key not in _KINDS_BY_KEY]
     if unexpected:
         return reasons.UNEXPECTED_KEYS, ",".join(sorted(set(unexpected))), None, None
-    repeated = sorted({key for key in fields.keys if fields.keys.count(key) > 1})
+    repeated = sorted(key for key, times in Counter(fields.keys).items() if times > 1)
     if repeated:
         return reasons.DUPLICATE_KEYS, ",".join(repeated), None, None
     if fields.desc is None or not fields.desc.strip():
