@@ -114,11 +114,11 @@ def measure(options: argparse.Namespace) -> list[Table]:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How much, how often."""
-    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
 
 
 if __name__ == "__main__":
-    quick = {"images": 4, "tokens": 96, "rounds": 1}
+    quick = {"images": 4, "tokens": 200, "rounds": 1}
     sys.exit(run_script(__doc__, measure, arguments=arguments, quick=quick))

@@ -53,6 +53,8 @@ def measure(options: argparse.Namespace) -> list[Table]:
             for run, count in zip(runs, counts, strict=True)
         ]
         for label, command in COMMANDS.items():
+            if options.command and label.split()[1] not in options.command:
+                continue
             peaks = []
             for run in runs:
                 found = run_module("coordeval", command(run))
@@ -82,6 +84,7 @@ def measure(options: argparse.Namespace) -> list[Table]:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How many rollouts 1x is."""
     parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--command", action="append", metavar="VERB", help="only this one")
 
 
 if __name__ == "__main__":

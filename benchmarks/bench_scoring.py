@@ -80,7 +80,7 @@ def cost_table(title: str, results: Results) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in coco_engines.ENGINES:
         if name not in results:
-            rows.append((name, *[f"not installed ({coco_engines.missing(name)})"], *[None] * 4))
+            rows.extend(_absent(name, columns=6))
             continue
         found = results[name]
         rows.append(
@@ -108,15 +108,21 @@ def cost_table(title: str, results: Results) -> Table:
     )
 
 
+def _absent(name: str, columns: int) -> list[tuple[Cell, ...]]:
+    """A row that says which package is missing; none for an engine that was not asked for."""
+    package = coco_engines.missing(name)
+    if package is None:
+        return []
+    return [(name, f"not installed ({package})", *[None] * (columns - 2))]
+
+
 def numbers_table(title: str, results: Results) -> Table:
     """What each says of the same run, and how far that is from pycocotools."""
     reference = results[REFERENCE][0]["numbers"]
     rows: list[tuple[Cell, ...]] = []
     for name in (*coco_engines.ENGINES, *coco_engines.EXPLANATIONS):
         if name not in results:
-            rows.append(
-                (name, f"not installed ({coco_engines.missing(name)})", *[None] * len(SHOWN))
-            )
+            rows.extend(_absent(name, columns=len(SHOWN) + 2))
             continue
         numbers = results[name][0]["numbers"]
         by_key = dict(zip(coco_engines.KEYS, numbers, strict=True))
@@ -178,8 +184,9 @@ def measure(options: argparse.Namespace) -> list[Table]:
     folder = workload.data_folder()
     if folder is not None and options.workload != "synthetic":
         works.append(workload.lmm_det(folder, options.images))
-    names = [n for n in coco_engines.ENGINES if coco_engines.missing(n) is None]
-    explanations = [n for n in coco_engines.EXPLANATIONS if coco_engines.missing(n) is None]
+    wanted = [REFERENCE, *options.engine] if options.engine else list(coco_engines.ENGINES)
+    names = [n for n in coco_engines.ENGINES if n in wanted and coco_engines.missing(n) is None]
+    explanations = [n for n in coco_engines.EXPLANATIONS if "torchmetrics" in names]
     tables = []
     for work in works:
         with tempfile.TemporaryDirectory() as temporary:
@@ -199,5 +206,6 @@ if __name__ == "__main__":
     def _arguments(parser: argparse.ArgumentParser) -> None:
         workload.add_arguments(parser)
         parser.add_argument("--rounds", type=int, default=3)
+        parser.add_argument("--engine", action="append", choices=list(coco_engines.ENGINES))
 
     sys.exit(run_script(__doc__, measure, arguments=_arguments, quick={"images": 300, "rounds": 1}))

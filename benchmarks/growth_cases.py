@@ -94,7 +94,7 @@ def loss_cases() -> list[Case]:
         options = argparse.Namespace(positions=size, hidden=32, device="cpu", dtype="float32")
         return head_steps(options, ["mixed + boxes"])["mixed + boxes"]
 
-    return [Case("losses", "mixed + boxes", "positions", 64, build)]
+    return [Case("losses", "mixed + boxes", "positions", 128, build)]
 
 
 def all_cases() -> list[Case]:

@@ -14,8 +14,8 @@ RUN = ("--images", "12", "--workload", "synthetic")
 SMALLEST = {
     "bench_parsing.py": ("--rounds", "1"),
     "bench_cli_start.py": ("--rounds", "1"),
-    "bench_scoring.py": (*RUN, "--rounds", "1"),
-    "bench_memory.py": ("--images", "4"),
+    "bench_scoring.py": (*RUN, "--engine", "coordeval score_run", "--engine", "hotcoco"),
+    "bench_memory.py": ("--images", "4", "--command", "score"),
     "bench_growth.py": ("--case", "reading", "--case", "loop guard: boxes"),
     "bench_compare.py": RUN,
     "bench_attribution.py": RUN,
