@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 
 SCALES = (1, 2, 4, 8, 16, 32)
 LIMIT = 1.1
+FEWEST = 16
 SHORT_S = 0.05
 
 
 def times_of(case: Case, rounds: int, shrink: int) -> list[float]:
     """The smallest CPU seconds at every scale; `shrink` divides the base."""
-    base = max(case.base // shrink, 8)
+    base = max(case.base // shrink, FEWEST)
     best = [math.inf] * len(SCALES)
     with tempfile.TemporaryDirectory() as name:
         works: list[Work] = []
@@ -112,7 +113,7 @@ def measure(options: argparse.Namespace) -> list[Table]:
     rows = []
     for case in cases:
         seconds = times_of(case, options.rounds, options.shrink)
-        rows.append(row_of(case, seconds, max(case.base // options.shrink, 8)))
+        rows.append(row_of(case, seconds, max(case.base // options.shrink, FEWEST)))
         print(f"{case.group}: {case.name} {rows[-1][-3]:.2f}", file=sys.stderr, flush=True)
     table = growth_table(rows)
     if options.svg is not None:

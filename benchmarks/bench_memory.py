@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace) -> list[Table]:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How many rollouts 1x is."""
-    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--command", action="append", metavar="VERB", help="only this one")
 
 

@@ -51,7 +51,7 @@ def decoding_cases() -> list[Case]:
     return [
         Case("loop guard", "boxes", "tokens", 2048, guard(dense_boxes)),
         Case("loop guard", "broken records", "tokens", 2048, guard(broken_records)),
-        Case("grammar", "one answer", "tokens", 256, grammar),
+        Case("grammar", "one answer", "tokens", 2048, grammar),
     ]
 
 
@@ -94,7 +94,7 @@ def loss_cases() -> list[Case]:
         options = argparse.Namespace(positions=size, hidden=32, device="cpu", dtype="float32")
         return head_steps(options, ["mixed + boxes"])["mixed + boxes"]
 
-    return [Case("losses", "mixed + boxes", "positions", 128, build)]
+    return [Case("losses", "mixed + boxes", "positions", 64, build)]
 
 
 def all_cases() -> list[Case]:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 CHECKSUM_KEY = "line_crc32"
 _MAX_ID = (1 << 31) - 1
-# Fields that the checksum covers. Scores are left out, so that they can be added to a run's lines.
+# Fields that the checksum covers. Scores are left out, so that they can be added to a run's lines,
+# and what two runs of the same settings may differ in (times, the last digits of
+# log-probabilities), so that lines that say the same are the same.
 _COVERED = (
     "id",
     "image",
@@ -38,9 +40,7 @@ _COVERED = (
     "error",
     "guard",
     "prompt_tokens",
-    "seconds",
     "token_ids",
-    "token_logprobs",
     "gt",
     NEGATIVE,
     NOT_EXHAUSTIVE,
@@ -206,7 +206,8 @@ def rollout_line(rollout: Rollout) -> bytes:
 def checksum(raw: dict[str, Any]) -> str:
     """CRC-32 of a line's fields as 8 hex digits, whatever their order and spacing.
 
-    Fields that coordeval does not know, `scores`, and the checksum itself are not covered.
+    Fields that coordeval does not know, `scores`, `seconds`, `token_logprobs` and the checksum
+    itself are not covered.
     """
     covered = {key: raw[key] for key in _COVERED if key in raw}
     return f"{zlib.crc32(dump_sorted(covered)):08x}"

@@ -15,7 +15,7 @@ from rounds import Timing
 from coordeval.metrics.score import score_run
 from coordeval.runs import open_run
 
-CASE = Case("group", "name", "items", 8, lambda size, folder: lambda: (size, folder))
+CASE = Case("group", "name", "items", 16, lambda size, folder: lambda: (size, folder))
 CASES = growth_cases.all_cases()
 
 
@@ -61,8 +61,8 @@ def test_the_smallest_time_of_a_size_counts(monkeypatch):
 
     monkeypatch.setattr(bench_growth, "timed", fake)
     seconds = bench_growth.times_of(CASE._replace(build=build), rounds=2, shrink=1)
-    assert seconds == [8.0 * scale for scale in SCALES]
-    assert ran[1:] == [8 * scale for scale in SCALES] * 2
+    assert seconds == [16.0 * scale for scale in SCALES]
+    assert ran[1:] == [16 * scale for scale in SCALES] * 2
 
 
 @pytest.mark.parametrize(
