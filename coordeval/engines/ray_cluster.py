@@ -7,8 +7,9 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,8 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster (a local one ends); nothing where others made the connection."""
         if self._ours and self._ray.is_initialized():
-            self._ray.shutdown()
+            with redirect_stdout(sys.stderr):  # what Ray has kept back as repeated, it says now
+                self._ray.shutdown()
             join_stdout()
         self._ours = False
 
