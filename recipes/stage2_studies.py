@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 from shapes_start import write_data, write_start
 from stress_sets import FieldOrder, evaluate, write_stress_sets
 from study_cells import Cell, train_cells
+from study_figure import study_svg
 from study_tables import ArmResult, course_table, stress_table
 
-from coordeval.errors import CoordevalError
+from coordeval.errors import CoordevalError, RunIncomplete
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -209,14 +210,20 @@ def cells_of(study: str, out: Path, seeds: Sequence[int]) -> list[tuple[Arm, Cel
     return pairs
 
 
-def prepare(out: Path, seeds: Sequence[int], jobs: int) -> int:
-    """Scenes, random starts and Stage-1 checkpoints, where they are missing; worst exit code."""
+def prepare(out: Path, seeds: Sequence[int], jobs: int) -> None:
+    """Scenes, random starts and Stage-1 checkpoints, where they are missing."""
     write_data(out, train=TRAIN_SCENES, evaluation=EVAL_SCENES)
     for seed in seeds:
         if not (out / f"start-{seed}" / "start" / "model.safetensors").exists():
             write_start(out / f"start-{seed}", seed=seed)
-    bases = [cell_of(BASE, seed, out, out / "base") for seed in seeds]
-    return max(train_cells(bases, jobs=jobs), default=0)
+    _trained([cell_of(BASE, seed, out, out / "base") for seed in seeds], jobs)
+
+
+def _trained(cells: Sequence[Cell], jobs: int) -> None:
+    """Train cells; RunIncomplete where one of them failed (it has said why)."""
+    failed = sum(code != 0 for code in train_cells(cells, jobs=jobs))
+    if failed:
+        raise RunIncomplete(f"{failed} of {len(cells)} trainings failed; the same command goes on")
 
 
 def look(arm: Arm, cell: Cell, stresses: Mapping[str, Stress], course: Sequence[str]) -> ArmResult:
@@ -234,15 +241,11 @@ def look(arm: Arm, cell: Cell, stresses: Mapping[str, Stress], course: Sequence[
     return ArmResult.read(arm.name, cell.seed, cell.folder, metrics, course)
 
 
-def run(study: str, out: Path, seeds: Sequence[int], jobs: int) -> int:
-    """Train what is missing, look at everything, print the tables; the worst exit code."""
-    code = prepare(out, seeds, jobs)
-    if code:
-        return code
+def run(study: str, out: Path, seeds: Sequence[int], jobs: int) -> list[ArmResult]:
+    """Train what is missing, look at everything, print the tables; RunIncomplete on a failure."""
+    prepare(out, seeds, jobs)
     pairs = cells_of(study, out, seeds)
-    code = max(train_cells([cell for _, cell in pairs], jobs=jobs), default=0)
-    if code:
-        return code
+    _trained([cell for _, cell in pairs], jobs)
     stresses = write_stress_sets(out / "stress")
     course = STUDIES[study].course
     results = [look(arm, cell, stresses, course) for arm, cell in pairs]
@@ -250,7 +253,7 @@ def run(study: str, out: Path, seeds: Sequence[int], jobs: int) -> int:
     if course:
         print()
         print(course_table([result for result in results if result.arm != BASE.name], course))
-    return 0
+    return results
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -262,15 +265,18 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
+    parser.add_argument("--figure", type=Path, help="an SVG file for a picture of what was found")
     chosen = parser.parse_args(given)
-    code = 0
+    asked = list(STUDIES) if chosen.study == "all" else [chosen.study]
     try:
-        for study in STUDIES if chosen.study == "all" else (chosen.study,):
-            code = max(code, run(study, chosen.out.resolve(), chosen.seeds, chosen.jobs))
+        found = {
+            study: run(study, chosen.out.resolve(), chosen.seeds, chosen.jobs) for study in asked
+        }
     except CoordevalError as error:
         print(printable(str(error)), file=sys.stderr)
         sys.exit(error.exit_code)
-    sys.exit(code)
+    if chosen.figure is not None:
+        chosen.figure.write_text(study_svg(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -100,3 +100,43 @@ def test_tables_give_mean_and_spread(recipe):
     assert course[0] == "| `loss` | step 0 | step 100 |"
     assert course[2] == "| a | 4 | 0.600 [0.500, 0.700] |"
     assert len(course) == 4
+
+
+def test_figure_has_a_point_for_every_training(recipe):
+    """Every arm and seed is drawn under every stress, on axes that all studies share."""
+    tables, figure = recipe("study_tables"), recipe("study_figure")
+
+    def result(arm, seed, f1):
+        stresses = {name: {"f1/0.50/f1": f1} for name in ("plain", "sampled", "crowded")}
+        return tables.ArmResult(arm=arm, seed=seed, stresses=stresses, course={})
+
+    drawn = figure.study_figure(
+        {
+            "one": [result("a", 17, 0.5), result("a", 18, 0.7), result("b", 17, None)],
+            "two": [result("c", 17, 0.1)],
+        }
+    )
+    assert "one: a 0.60; two: c 0.10" in drawn.alt
+    one, two = drawn.spec["vconcat"]
+    assert [chart["data"]["values"] for chart in one["hconcat"]] == 3 * [
+        [{"arm": "a", "seed": "17", "f1": 0.5}, {"arm": "a", "seed": "18", "f1": 0.7}]
+    ]
+    ends = {
+        layer["encoding"]["x"]["scale"]["domain"][1]
+        for study in (one, two)
+        for chart in study["hconcat"]
+        for layer in chart["layer"]
+    }
+    assert ends == {0.75}
+    with pytest.raises(ValueError, match="no results"):
+        figure.study_figure({"one": []})
+
+
+def test_a_training_that_fails_is_said_and_ends_the_study(studies, tmp_path, monkeypatch, capsys):
+    """No table of half a study: one line and the exit code of an incomplete run."""
+    monkeypatch.setattr(studies, "prepare", lambda *_: None)
+    monkeypatch.setattr(studies, "train_cells", lambda cells, jobs: [1, *[0] * (len(cells) - 1)])
+    with pytest.raises(SystemExit) as stop:
+        studies.main(["gate", "--out", str(tmp_path), "--seeds", "17"])
+    assert stop.value.code == 3
+    assert "1 of 3 trainings failed" in capsys.readouterr().err
