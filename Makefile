@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo demo-train test test-all lint unit data-tests browser-tests vllm-tests ray-tests bench docs fixtures clean help
 .PHONY: site wheel wheel-tests fuzz
-.PHONY: bench-docs
+.PHONY: bench-docs report-picture
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -113,6 +113,9 @@ bench-docs: $(VENV)/.bench ## docs/benchmarks.md from what make bench found
 
 docs: $(VENV)/.dev ## re-make the generated pages and pictures of docs/
 	$(BIN)/python docs/generate.py
+
+report-picture: $(VENV)/.browser ## docs/images/report.png anew, where the report page has changed (needs Chromium)
+	$(BIN)/python docs/report_picture.py
 
 site: $(VENV)/.dev ## the documentation as a site in build/site; a warning or a lost link fails it
 	$(BIN)/python docs/page_links.py

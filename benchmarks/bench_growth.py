@@ -35,9 +35,14 @@ FEWEST = 16
 SHORT_S = 0.05
 
 
+def base_of(case: Case, shrink: int) -> int:
+    """How many items 1x is: at least FEWEST, unless the case itself begins with fewer."""
+    return max(case.base // shrink, min(case.base, FEWEST))
+
+
 def times_of(case: Case, rounds: int, shrink: int) -> list[float]:
     """The smallest CPU seconds at every scale; `shrink` divides the base."""
-    base = max(case.base // shrink, FEWEST)
+    base = base_of(case, shrink)
     best = [math.inf] * len(SCALES)
     with tempfile.TemporaryDirectory() as name:
         works: list[Work] = []
@@ -113,7 +118,7 @@ def measure(options: argparse.Namespace) -> list[Table]:
     rows = []
     for case in cases:
         seconds = times_of(case, options.rounds, options.shrink)
-        rows.append(row_of(case, seconds, max(case.base // options.shrink, FEWEST)))
+        rows.append(row_of(case, seconds, base_of(case, options.shrink)))
         print(f"{case.group}: {case.name} {rows[-1][-3]:.2f}", file=sys.stderr, flush=True)
     table = growth_table(rows)
     if options.svg is not None:

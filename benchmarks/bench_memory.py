@@ -1,4 +1,4 @@
-"""Peak memory of `coordeval` commands at 1x, 4x and 16x rollouts of texts of the same size.
+"""Peak memory of `coordeval` commands at 1x, 8x and 32x rollouts of texts of the same size.
 
 Each command runs in a process of its own on run directories whose lines hold token ids and
 log-probabilities, as an engine writes them. The last column is what one rollout more costs.
@@ -30,7 +30,7 @@ NOTE = (
     "stays per rollout is its text, its token arrays, and per object its columns and matches, "
     "because AP, ties and repeats are questions to all of them."
 )
-SCALES = (1, 4, 16)
+SCALES = (1, 8, 32)
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "coordeval score": lambda run: ["score", str(run)],
     "coordeval inspect": lambda run: ["inspect", str(run)],
@@ -83,9 +83,9 @@ def measure(options: argparse.Namespace) -> list[Table]:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How many rollouts 1x is."""
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--command", action="append", metavar="VERB", help="only this one")
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"images": 50}))
+    sys.exit(run_script(__doc__, measure, arguments=arguments, quick={"images": 25}))

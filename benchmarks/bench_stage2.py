@@ -145,13 +145,17 @@ def make_steps(
 
 def channel_of(name: str, model: Any, coord_ids: list[int]) -> Any:
     """The plain channel, or channel A of one of our rows; all with the same weights."""
-    whole = Stage2Config()
     if name == PLAIN:
+        whole = Stage2Config()
         weights = {"text_ce": 1.0, "gate": 1.0, **whole.channel_a.weights.by_name()}
         objective = Stage1Objective(weights, coord_ids)
         ids_K = torch.tensor(coord_ids)
         return TeacherForced(model, objective, autocast=nullcontext, coord_ids_K=ids_K)
-    iterations, mode, kind = CASES[name]
+    return channel_a(*CASES[name], model, coord_ids)
+
+
+def channel_a(iterations: int, mode: str, kind: str, model: Any, coord_ids: list[int]) -> Any:
+    """Channel A with so many passes, its gradients unrolled or detached, and that context."""
     config = ChannelAConfig(
         iterations=iterations,
         grad_mode=mode,  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from bench_guard import broken_records, dense_boxes, microseconds_per_token
 from bench_parsing import clean_text
 from growth_case import Case
 from growth_runs import run_cases
+from growth_stage2 import stage2_cases
 from hostile_texts import HOSTILE
 
 if TYPE_CHECKING:
@@ -99,7 +100,13 @@ def loss_cases() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Every case, in the order of the table."""
-    return [*parsing_cases(), *run_cases(), *decoding_cases(), *loss_cases()]
+    return [
+        *parsing_cases(),
+        *run_cases(),
+        *decoding_cases(),
+        *loss_cases(),
+        *stage2_cases(),
+    ]
 
 
 __all__ = ["all_cases"]

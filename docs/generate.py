@@ -46,7 +46,7 @@ def _help_of(command: Any, name: str, parent: Any) -> str:
 
 def parsing_page() -> str:
     """Drop reasons and issues in their order."""
-    from coordeval.parsers.reasons import DROP_REASONS, ISSUES
+    from coordeval.parsers.reasons import ALL_ISSUES, DROP_REASONS, FOREIGN_ISSUES
     from coordeval.records import NOTE_ISSUES
 
     lines = [NOTE, "# Drop reasons and issues\n\n"]
@@ -58,7 +58,9 @@ def parsing_page() -> str:
     for number, (name, meaning) in enumerate(DROP_REASONS.items(), start=1):
         lines.append(f"| {number} | `{name}` | {meaning} |\n")
     lines.append("\n| issue | meaning | spoils `conforming` |\n|---|---|---|\n")
-    for name, meaning in ISSUES.items():
+    for name, meaning in ALL_ISSUES.items():
+        if name in FOREIGN_ISSUES:
+            meaning = f"{meaning}; its metrics stand where it occurs"  # noqa: PLW2901
         spoils = "no" if name in NOTE_ISSUES else "yes"
         lines.append(f"| `{name}` | {meaning.replace('|', chr(92) + '|')} | {spoils} |\n")
     return "".join(lines)

@@ -115,6 +115,12 @@ def _more_stage1(steps: int) -> Arm:
     )
 
 
+def _stage1_terms(channel: str) -> tuple[str, ...]:
+    """Weights of `soft` on a channel, to tell what its terms do from what its contexts do."""
+    weights = {"soft_ce": 1.0, "w1": 1.0, "smooth_l1": 0.0, "ciou": 0.0}
+    return tuple(f"stage2.{channel}.weights.{name}={value}" for name, value in weights.items())
+
+
 CONTEXTS = ("expected", "argmax", "rounded_expectation", "top_k", "gumbel_softmax")
 # Optimizer steps of about equal compute; docs/stage2_studies.md says what a step of each costs.
 STUDIES: dict[str, Study] = {
@@ -170,6 +176,14 @@ STUDIES: dict[str, Study] = {
             _stage2("A/B .25", 115, "stage2.b_ratio=0.25"),
             _stage2("A/B .5", 98, "stage2.b_ratio=0.5"),
             _stage2("B", 75, "stage2.b_ratio=1.0"),
+            _stage2("A, terms of Stage 1", 140, *_stage1_terms("channel_a")),
+            _stage2(
+                "B, terms of Stage 1",
+                75,
+                "stage2.b_ratio=1.0",
+                "stage2.channel_b.tokens.matched_desc=1.0",
+                *_stage1_terms("channel_b"),
+            ),
         ),
     ),
 }

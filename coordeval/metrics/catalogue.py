@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from coordeval.metrics.catalogue_entries import CATALOGUE
 from coordeval.metrics.catalogue_info import Better, MetricInfo
-from coordeval.parsers.reasons import DROP_REASONS, ISSUES
+from coordeval.parsers.reasons import ALL_ISSUES, DROP_REASONS
 
 _PLACEHOLDERS = {
     "<iou>": r"(?:0\.\d\d|1\.00|mean)",
@@ -40,7 +40,7 @@ def _filled(key: str, info: MetricInfo) -> MetricInfo:
     if info.key == key:
         return info
     leaf = key.rsplit("/", 1)[-1]
-    meaning = info.meaning.replace("{}", DROP_REASONS.get(leaf) or ISSUES.get(leaf) or leaf)
+    meaning = info.meaning.replace("{}", DROP_REASONS.get(leaf) or ALL_ISSUES.get(leaf) or leaf)
     aliases = info.aliases
     better = info.better
     if "<iou>" in info.key:

@@ -54,4 +54,6 @@ FOREIGN_ISSUES: dict[str, str] = {
 }
 """Issues that only other models' dialects have; metrics list them where they occur."""
 
-__all__ = ["DROP_REASONS", "FOREIGN_ISSUES", "ISSUES"]
+ALL_ISSUES: dict[str, str] = ISSUES | FOREIGN_ISSUES
+
+__all__ = ["ALL_ISSUES", "DROP_REASONS", "FOREIGN_ISSUES", "ISSUES"]

@@ -13,6 +13,7 @@ from coordeval.metrics.coco_engine import COCO_KEYS
 from coordeval.stats.baseline import unpack_matches
 from coordeval.stats.bootstrap import draw_weights, evidence
 from coordeval.stats.coco_stats import coco_statistics
+from coordeval.stats.gates_keys import absent_value
 from coordeval.stats.image_table import ImageTable
 from coordeval.stats.recipe_book import recipes_of
 from coordeval.stats.recipes import Constant, MeanOfClasses, PooledQuantile, Total, make_draws
@@ -31,6 +32,7 @@ NUM_DRAWS = 2000
 COCO_DRAWS = 400
 SEED = 0
 DRAWS_AT_ONCE = 250
+_WHERE_THEY_OCCUR = {"parse/detail/": "detail_", "parse/issue/": "has_issue_"}
 
 
 class Intervals:
@@ -120,15 +122,18 @@ def _recipes(baseline: Baseline, result: ScoreResult) -> dict[str, Recipe]:
         for key, recipe in own.items()
         if not isinstance(recipe, Constant | MeanOfClasses | PooledQuantile)
     }
-    details = (key for key in baseline.metrics if key.startswith("parse/detail/"))
-    return out | {key: Total("detail_" + key.removeprefix("parse/detail/")) for key in details}
+    for prefix, column in _WHERE_THEY_OCCUR.items():
+        for key in baseline.metrics:
+            if key.startswith(prefix) and absent_value(key) is not None:
+                out[key] = Total(column + key.removeprefix(prefix))
+    return out
 
 
 def _agrees(value: float, baseline: Baseline, key: str) -> bool:
     """No interval is better than one around another number than the stored one."""
     stored = baseline.metrics.get(key)
     if stored is None:
-        return key.startswith("parse/detail/") and key not in baseline.metrics
+        return absent_value(key) is not None and key not in baseline.metrics
     return bool(np.isclose(value, stored, rtol=1e-9, atol=1e-12))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from coordeval.errors import ConfigError
 from coordeval.metrics.catalogue import CATALOGUE, describe
-from coordeval.parsers.reasons import DROP_REASONS, ISSUES
+from coordeval.parsers.reasons import ALL_ISSUES, DROP_REASONS, FOREIGN_ISSUES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 _LISTED = (
     (re.compile(r"parse/dropped/([^/]+)"), DROP_REASONS),
     (re.compile(r"parse/detail/([^/]+)/.+"), DROP_REASONS),
-    (re.compile(r"parse/issue/([^/]+)"), ISSUES),
+    (re.compile(r"parse/issue/([^/]+)"), ALL_ISSUES),
 )
-_DETAIL = re.compile(r"parse/detail/[^/]+/.+")
+_WHERE_THEY_OCCUR = re.compile(
+    r"parse/detail/[^/]+/.+|parse/issue/(?:" + "|".join(map(re.escape, FOREIGN_ISSUES)) + ")",
+    re.DOTALL,
+)
 _THRESHOLD = re.compile(r"f1(?:_loc|_dedup)?/")
 
 
@@ -51,8 +54,11 @@ def is_known(key: str) -> bool:
 
 
 def absent_value(key: str) -> float | None:
-    """The value of a key that a run lacks: 0 for details, which only stand where they occur."""
-    return 0 if _DETAIL.fullmatch(key) else None
+    """The value of a key that a run lacks: 0 for counts that only stand where they occur.
+
+    These are details of drop reasons, and issues of other models' dialects.
+    """
+    return 0 if _WHERE_THEY_OCCUR.fullmatch(key) else None
 
 
 def _hint(key: str, present: Collection[str]) -> str:
@@ -61,7 +67,7 @@ def _hint(key: str, present: Collection[str]) -> str:
             return f"here it is called {info.key!r}"
     known = {info.key for info in CATALOGUE if "<" not in info.key}
     known |= {f"parse/dropped/{reason}" for reason in DROP_REASONS}
-    known |= {f"parse/issue/{issue}" for issue in ISSUES}
+    known |= {f"parse/issue/{issue}" for issue in ALL_ISSUES}
     near = difflib.get_close_matches(key, sorted(known | set(present)), n=3, cutoff=0.5)
     if not near:
         leaf = key.rsplit("/", 1)[-1]

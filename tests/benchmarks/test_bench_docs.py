@@ -80,6 +80,16 @@ def test_small_sizes_and_other_versions_are_said():
     assert "a look, not figures" in page
     assert "numpy 2.0 and 2.1" in page
     assert "2026-01-02 to 2026-01-05" in page
+    assert page.count("*small sizes*") == 2  # in the note, and at the one section
+    assert "`make bench` measures" in page
+
+
+def test_a_page_of_small_sizes_names_the_command_that_made_it():
+    """The minutes are those of the command beside them, and every section tells its own load."""
+    page = write_docs.page({"parsing": RESULT | {"quick": True}})
+    assert "`make bench QUICK=1` measures all of this again (2 minutes here)" in page
+    assert "These are the small sizes" in page
+    assert "`benchmarks/bench_parsing.py`, 90 s, load 0.5 to 1.2, *small sizes*" in page
 
 
 def test_what_could_not_be_measured_says_why():

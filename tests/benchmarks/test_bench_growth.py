@@ -17,6 +17,7 @@ from coordeval.runs import open_run
 
 CASE = Case("group", "name", "items", 16, lambda size, folder: lambda: (size, folder))
 CASES = growth_cases.all_cases()
+MODELS = {"losses", "stage 2"}
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 1.5, 2.0])
@@ -68,16 +69,34 @@ def test_the_smallest_time_of_a_size_counts(monkeypatch):
 @pytest.mark.parametrize(
     "case",
     [
-        case if case.group != "losses" else pytest.param(case, marks=pytest.mark.slow)
+        case if case.group not in MODELS else pytest.param(case, marks=pytest.mark.slow)
         for case in CASES
     ],
     ids=lambda case: f"{case.group}-{case.name}",
 )
 def test_every_case_runs(case, tmp_path):
     """Each case prepares its input and runs, twice, at a small size."""
-    work = case.build(16, tmp_path)
+    work = case.build(min(16, case.base), tmp_path)
     work()
     work()
+
+
+def test_a_case_that_begins_with_one_item_begins_with_one():
+    """Shrinking stops at sixteen items, and leaves a smaller beginning as it is."""
+    bases = [bench_growth.base_of(CASE._replace(base=base), 8) for base in (1, 8, 16, 100, 800)]
+    assert bases == [1, 8, 16, 16, 100]
+
+
+def test_what_the_table_is_about_is_there():
+    """Every part that the benchmarks measure has its growth; stage 2 its iterations and targets."""
+    groups = {case.group for case in CASES}
+    assert groups >= {
+        *("parsing", "reading", "scoring", "compare", "rollout", "report", "inspect"),
+        *("attribution", "loop guard", "grammar", "losses", "stage 2"),
+    }
+    stage2 = {case.name: case.base for case in CASES if case.group == "stage 2"}
+    assert stage2["iterations of channel A"] == 1
+    assert any("channel B" in name for name in stage2)
 
 
 def test_case_names_are_distinct():

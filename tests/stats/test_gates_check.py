@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordeval.errors import ConfigError, DataError, NotComparable, RunIncomplete
+from coordeval.parsers.reasons import FOREIGN_ISSUES
 from coordeval.stats.gates import parse_gate
 from coordeval.stats.gates_check import CheckResult, check_gates
 
@@ -54,6 +55,17 @@ def test_absent_keys_are_null_and_absent_details_are_zero():
     assert verdict(gate, {key: 5}, {"coco/AP": 0.1}) == "fail"
     assert verdict(gate, {"coco/AP": 0.1}, {key: 5}) == "pass"
     assert verdict("coco_segm/AP:-1pt", {"coco/AP": 0.1}, {"coco/AP": 0.1}) == "skipped"
+
+
+@pytest.mark.parametrize("issue", sorted(FOREIGN_ISSUES))
+@pytest.mark.parametrize("pattern", ["parse/issue/{}", "parse/issue/*"])
+def test_absent_issues_of_other_dialects_are_zero(issue, pattern):
+    """An issue that only other dialects have may be bounded before it occurs, and may go away."""
+    key, other = f"parse/issue/{issue}", {"parse/issue/truncated": 0}
+    gate = pattern.format(issue) + ":+0"
+    assert {outcome.status for outcome in judge(gate, other, other | {key: 8})} == {"pass"}
+    assert verdict(f"{key}:+0", other | {key: 8}, other) == "fail"
+    assert verdict(f"{key}<=0", other) == "pass"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordeval.parsers.reasons import ISSUES
+from coordeval.parsers.reasons import ALL_ISSUES
 from coordeval.records import NOTE_ISSUES
 from coordeval.reports.charts.figure import Figure, base_spec, run_colour
 from coordeval.reports.formats import number, percent
@@ -60,7 +60,7 @@ def figure(runs: Sequence[ShownRun]) -> Figure:
 def _rows(shown: ShownRun) -> list[dict[str, Any]]:
     total = shown.result.metrics["samples/total"] or 0
     out = []
-    for name, meaning in ISSUES.items():
+    for name, meaning in ALL_ISSUES.items():
         count = shown.result.metrics.get(f"parse/issue/{name}") or 0
         if count:
             out.append(

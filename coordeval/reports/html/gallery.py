@@ -10,7 +10,7 @@ import numpy as np
 from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
 from coordeval.metrics.f1 import f1_value
 from coordeval.metrics.tables import UNKNOWN_LABEL, headline_row
-from coordeval.parsers.reasons import DROP_REASONS, ISSUES
+from coordeval.parsers.reasons import ALL_ISSUES, DROP_REASONS
 from coordeval.reports.html.details import Details
 from coordeval.reports.html.images import Wanted, image_roots
 
@@ -56,7 +56,7 @@ class Gallery:
             "object_sizes": sizes,
             "class_names": classes.names,
             "reasons": list(DROP_REASONS),
-            "issues": list(ISSUES),
+            "issues": list(ALL_ISSUES),
             "sizes": list(SIZES),
             "chunk": CHUNK_IMAGES,
             "runs": [part.data for part in per_run],
@@ -167,7 +167,7 @@ def _run_columns(
         "failed": table["error"].astype(int).tolist(),
         "wasted": wasted.tolist(),
         "reasons": _bits(table, [f"drop_{name}" for name in DROP_REASONS]),
-        "issues": _bits(table, [f"issue_{name}" for name in ISSUES]),
+        "issues": _bits(table, [f"issue_{name}" for name in ALL_ISSUES]),
     }
     rows = [None if entry is None else entry.index for entry in entries]
     data: dict[str, Any] = {
@@ -185,8 +185,11 @@ def _run_columns(
 
 
 def _bits(table: Any, names: Sequence[str]) -> list[int]:
+    """A bit per column that the table has; issues of others' dialects stand where they occur."""
     out = np.zeros(len(table), dtype=np.int64)
     for place, name in enumerate(names):
+        if name not in table:
+            continue
         out |= (table[name].to_numpy() > 0).astype(np.int64) << place
     return [int(value) for value in out]
 

@@ -110,10 +110,16 @@ def assign(cost_PG: NDArray[np.float64], *, fp_cost: float, fn_cost: float) -> l
 
 
 def _one_name(written: Sequence[BinObject], true: Sequence[BinObject]) -> NDArray[np.bool_]:
-    names_P = [normalise_desc(obj.desc) for obj in written]
-    names_G = [normalise_desc(obj.desc) for obj in true]
-    same = [[one == other for other in names_G] for one in names_P]
-    return np.array(same, dtype=bool).reshape(len(written), len(true))
+    number: dict[str, int] = {}
+    codes_P, codes_G = (
+        np.array(
+            [number.setdefault(normalise_desc(obj.desc), len(number)) for obj in objects],
+            dtype=np.int64,
+        )
+        for objects in (written, true)
+    )
+    same: NDArray[np.bool_] = codes_P[:, None] == codes_G[None, :]
+    return same
 
 
 def _first_twins_first(

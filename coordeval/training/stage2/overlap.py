@@ -43,10 +43,12 @@ def iou_matrix(
     one that shows only the pair. No objects on either side give an empty matrix.
     """
     out = _matrix(first, second, mask_size, over_first=False)
+    columns: dict[tuple[object, ...], list[int]] = {}
+    for column, other in enumerate(second):
+        columns.setdefault(other[1:], []).append(column)
     for row, one in enumerate(first):
-        for column, other in enumerate(second):
-            if one[1:] == other[1:]:
-                out[row, column] = 1.0
+        if (same := columns.get(one[1:])) is not None:
+            out[row, same] = 1.0
     return out
 
 

@@ -227,3 +227,23 @@ def test_nothing_against_something_leaves_it_unmatched():
     assert match_objects([], [], MatchingConfig()).partner == ()
     assert match_objects([one], [], MatchingConfig()).partner == (UNMATCHED,)
     assert match_objects([], [one], MatchingConfig(), crowd=[one]).partner == ()
+
+
+def test_names_and_equal_shapes_are_told_as_pair_by_pair():
+    """One name and one shape are found as a comparison of every pair would find them."""
+    from coordeval.training.stage2.matching import _one_name
+
+    shapes = [box("Cat", 1, 1, 9, 9), box("cat ", 1, 1, 9, 9), box("dog", 5, 5, 5, 9)]
+    line = BinObject("cat", "line", (1, 1, 9, 9))
+    first, second = [*shapes, line, line], [line, *shapes, box("cat", 5, 5, 5, 9)]
+    names = [
+        [one.desc.strip().lower() == other.desc.strip().lower() for other in second]
+        for one in first
+    ]
+    assert _one_name(first, second).tolist() == names
+    iou = iou_matrix(first, second, mask_size=64)
+    equal = np.array([[one[1:] == other[1:] for other in second] for one in first])
+    assert (iou[equal] == 1.0).all()
+    assert equal.sum() == 4 + 2 + 2
+    assert _one_name([], second).shape == (0, len(second))
+    assert _one_name(first, []).shape == (len(first), 0)
