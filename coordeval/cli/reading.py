@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect, FieldOrder
@@ -34,6 +37,27 @@ def read_as(run: Run, *, dialect: str | None, field_order: str | None, frame: st
     if chosen is not None:
         meta["dialect"] = chosen.to_json()
     return replace(run, meta=meta)
+
+
+def by_default(run: Run, frame: str | None) -> tuple[str | None, str | None]:
+    """Dialect and frame of coordeval.toml, for what run.json and the option `frame` leave open.
+
+    They are said on stderr. Where a dialect is named by an option its own frame holds, so that
+    this is not asked. Raises ConfigError for a file that is wrong.
+    """
+    from coordeval.config import load_defaults
+    from coordeval.reports.printable import printable
+
+    if run.meta.get("dialect") is not None:
+        return None, frame
+    defaults = load_defaults(Path.cwd(), near=run.path)
+    if frame is None and run.meta.get("frame") is None:
+        frame = defaults.frame
+    taken = [f"dialect {defaults.dialect}"] if defaults.dialect is not None else []
+    taken += [f"frame {frame}"] if frame is not None and frame == defaults.frame else []
+    if taken:
+        typer.echo(printable(f"{run.path}: {', '.join(taken)} of {defaults.source}"), err=True)
+    return defaults.dialect, frame
 
 
 def _chosen(meta: dict[str, object], name: str | None, field_order: str | None) -> Dialect | None:
@@ -72,4 +96,4 @@ def _field_order(text: str | None) -> FieldOrder | None:
     raise ConfigError(f"--field-order {text!r}: use desc_first or geometry_first")
 
 
-__all__ = ["read_as"]
+__all__ = ["by_default", "read_as"]

@@ -109,9 +109,10 @@ def open_with_reading(
 ) -> Run:
     """Open a run, with another reading than its own where options ask for one.
 
+    A run that does not say how its texts are read (a bare file) is read as coordeval.toml says.
     What is torn, lost or missing in it is said on stderr.
     """
-    from coordeval.cli.reading import read_as
+    from coordeval.cli.reading import by_default, read_as
     from coordeval.run_damage import damage
     from coordeval.runs import open_run
 
@@ -120,6 +121,8 @@ def open_with_reading(
         from coordeval.reports.printable import printable
 
         typer.echo(f"warning: {printable(sentence)}", err=True)
+    if dialect is None:
+        dialect, frame = by_default(opened, frame)
     return read_as(opened, dialect=dialect, field_order=field_order, frame=frame)
 
 

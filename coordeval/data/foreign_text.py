@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coordeval.errors import ConfigError
 from coordeval.parsers import parse
+from coordeval.parsers.findings import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -79,14 +80,7 @@ def written_values(values: tuple[int, ...], kind: str, dialect: Dialect) -> list
     elif dialect.corners == "xywh" and kind == "bbox_2d":
         x1, y1, x2, y2 = values
         values = (x1, y1, x2 - x1, y2 - y1)
-    return [_decimal(value, dialect.decimals) for value in values]
-
-
-def _decimal(value: int, decimals: int) -> str:
-    if not decimals:
-        return str(value)
-    whole, fraction = divmod(value, 10**decimals)
-    return f"{whole}.{fraction:0{decimals}d}".rstrip("0").rstrip(".")
+    return [number_text(value, dialect.decimals) for value in values]
 
 
 def _json(records: list[Record], dialect: Dialect) -> str:

@@ -84,8 +84,8 @@ def _add_boxes(
         place = until + 1
         is_last = number == len(parts) - 1
         written = _numbers(part)
-        if is_last and number and not part.strip():
-            found.issues["truncated" if cut else "trailing_comma"] = 1
+        if number and not part.strip():
+            found.issues["truncated" if cut and is_last else "trailing_comma"] = 1
         elif is_last and cut:
             found.drop(at, len(text), TRUNCATED, desc=phrase.text, written=written.known)
         else:

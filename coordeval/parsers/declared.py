@@ -22,6 +22,7 @@ from coordeval.errors import ConfigError
 from coordeval.parsers.dialects import (
     CORNERS,
     FOREIGN_DIALECTS,
+    SPELLINGS,
     Coordinates,
     Dialect,
     FieldOrder,
@@ -100,15 +101,23 @@ class _Declaration:
         dialect = replace(dialect, corners=self.one_of("corners", CORNERS) or dialect.corners)
         frame = self.text("frame")
         if frame is not None:
-            dialect = replace(dialect, frame=self._frame(frame))
+            dialect = self._with_frame(dialect, frame)
         enforce = self.flag("enforce_field_order")
-        return with_field_order(dialect, order, enforce=enforce)
+        if enforce and dialect.family != "json":
+            raise self.error(
+                f"'enforce_field_order' is for JSON, and {self.raw['like']} has only one order"
+            )
+        try:
+            return with_field_order(dialect, order, enforce=enforce)
+        except ConfigError:
+            only = f"{self.raw['like']} has only {dialect.field_order}; leave it out"
+            raise self.error(f"field_order {order!r}: {only}") from None
 
     def _base(self) -> Dialect:
         like = self.text("like")
         if like is None:
             return Dialect(name="", coordinates="bin_int", family="json", keys=RecordKeys())
-        base = FOREIGN_DIALECTS.get(like)
+        base = FOREIGN_DIALECTS.get(SPELLINGS.get(like, like))
         if base is None:
             raise self.error(f"like {like!r}: use one of {', '.join(FOREIGN_DIALECTS)}")
         if base.family != "json":
@@ -162,6 +171,10 @@ class _Declaration:
             raise self.error("give bins or max_value, not both")
         if kind in {"pixels", "fraction"} and (bins is not None or largest is not None):
             raise self.error(f"bins and max_value are for coordinates = 'bins', not {kind!r}")
+        if kind == "fraction" and dialect.family != "json":
+            raise self.error(
+                f"coordinates = 'fraction' is for JSON, and {self.raw['like']} writes whole numbers"
+            )
         if kind == "fraction":
             return replace(
                 dialect,
@@ -177,9 +190,10 @@ class _Declaration:
             dialect = replace(dialect, decimals=decimals)
         if bins is not None:
             frame = f"unit-{bins}"
-            return replace(dialect, max_value=bins - 1, frame=frame)
+            return replace(dialect, coordinates="bin_int", max_value=bins - 1, frame=frame)
         if largest is not None:
-            return replace(dialect, max_value=largest, frame=f"unit-{largest}")
+            frame = f"unit-{largest}"
+            return replace(dialect, coordinates="bin_int", max_value=largest, frame=frame)
         if kind == "bins" and "frame" not in self.raw:
             raise self.error(
                 "coordinates = 'bins' needs bins = N (0..N-1 over the whole image), "
@@ -187,11 +201,29 @@ class _Declaration:
             )
         return dialect
 
-    def _frame(self, name: str) -> str:
+    def _with_frame(self, dialect: Dialect, name: str) -> Dialect:
+        """The dialect with the frame of that name, if it can be what its numbers mean."""
         try:
-            return frame_named(name).name
+            frame = frame_named(name)
         except ConfigError as error:
             raise self.error(str(error)) from None
+        in_pixels = frame.extent in {"pixel", "resized"}
+        if self.raw.get("coordinates") == "fraction":
+            raise self.error("coordinates = 'fraction' is over the image: 'frame' cannot be given")
+        if in_pixels != (dialect.coordinates == "pixel_int"):
+            kind = "pixels" if in_pixels else "bins"
+            raise self.error(f"frame {name!r} is for coordinates = {kind!r}")
+        if in_pixels or not name.startswith("unit-"):
+            return replace(dialect, frame=frame.name)
+        if dialect.max_value is None and self.raw.get("coordinates") == "bins":
+            return replace(dialect, frame=frame.name, max_value=frame.denominator)
+        largest = (dialect.largest or 0) // 10**dialect.decimals
+        if frame.denominator not in {largest, largest + 1}:
+            raise self.error(
+                f"frame {name!r} does not fit numbers of 0..{largest}; leave it out, or give bins "
+                "or max_value"
+            )
+        return replace(dialect, frame=frame.name)
 
     # One key of the file, with its type checked.
 

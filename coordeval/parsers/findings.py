@@ -88,8 +88,17 @@ def judge_written(values: tuple[int, ...], kind: GeometryKind, dialect: Dialect)
     # The range is that of the numbers as written: a corner plus a side may lie beyond the grid.
     if largest is not None and _right_count(values, kind) and max(values) > largest:
         slot = next(i for i, value in enumerate(values) if value > largest)
-        return reasons.COORD_OUT_OF_RANGE, None, str(values[slot]), slot
+        written = number_text(values[slot], dialect.decimals)
+        return reasons.COORD_OUT_OF_RANGE, None, written, slot
     return judge_values(in_order(values, kind, dialect), kind, in_bins=False)
+
+
+def number_text(value: int, decimals: int) -> str:
+    """A kept value as the dialect writes it; `decimals` says how many of its digits are behind."""
+    if not decimals:
+        return str(value)
+    whole, fraction = divmod(value, 10**decimals)
+    return f"{whole}.{fraction:0{decimals}d}".rstrip("0").rstrip(".")
 
 
 def _right_count(values: tuple[int, ...], kind: GeometryKind) -> bool:
@@ -115,4 +124,12 @@ def whole_number(digits: str) -> int:
     return int(digits) if len(digits) < 10 else MAX_VALUE
 
 
-__all__ = ["Drop", "Findings", "in_order", "judge_desc", "judge_written", "whole_number"]
+__all__ = [
+    "Drop",
+    "Findings",
+    "in_order",
+    "judge_desc",
+    "judge_written",
+    "number_text",
+    "whole_number",
+]

@@ -3,7 +3,8 @@
     car<loc_53><loc_332><loc_933><loc_774>wheel<loc_708><loc_564><loc_865><loc_765><loc_1><...>
 
 x1 y1 x2 y2 on 1000 bins, and a bin stands for its centre: pixel = (bin + 0.5) / 1000 * size.
-`<poly>...</poly>` around location tokens makes one polygon of them. Source: microsoft/Florence-2,
+`<poly>...</poly>` around location tokens makes one polygon of them; `<sep>` inside begins another
+of the same name. Source: microsoft/Florence-2,
 `processing_florence2` (task `<OD>`, `BoxQuantizer` in mode floor), as transformers'
 `models/florence2` carries it; `<s>`, `</s>` and `<pad>` are removed there before parsing: those
 that open the text are part of what Florence-2 generates and no issue here.
@@ -17,7 +18,7 @@ import re
 from typing import TYPE_CHECKING
 
 from coordeval.parsers.findings import Findings, whole_number
-from coordeval.parsers.numbers import TRUNCATED, Written, add_box, inner_bounds
+from coordeval.parsers.numbers import NO_GEOMETRY, TRUNCATED, Written, add_box, inner_bounds
 
 if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
@@ -31,6 +32,7 @@ _LOCATION = re.compile(
 )
 _CUT_TOKEN = re.compile(r"<(?:l|lo|loc|loc_[^<>\s]{0,12}+|/?p|/?po|/?pol|/?poly)?\Z")
 _TAGS = re.compile(r"</?(?:od|box|bbox|ground|obj|poly|sep|and)>")
+_CLOSING = re.compile(r"(?:\s|</(?:od|box|bbox|ground|obj|poly)>|<(?:sep|and)>)*+")
 _OPENING = re.compile(r"(?:</?s>|<pad>|\s)*+")
 _BOX = 4
 
@@ -46,11 +48,12 @@ def parse_florence2(text: str, dialect: Dialect) -> ParsedRollout:
     start, end = inner_bounds(found)
     found.issues["text_before"] = int("<" in text[opening.end() : start])
     cut = _CUT_TOKEN.search(text, start, end) if end == len(text) else None
-    matches = _locations(text, start, end)
+    until = end if cut is None else cut.start()
+    matches = _locations(text, start, until)
     if not matches and cut is None:
         found.issues["no_container"] = 1
         return found.result()
-    _read_runs(found, matches, start, cut.start() if cut is not None else end, cut=cut is not None)
+    _read_runs(found, matches, start, until, cut=cut is not None)
     return found.result()
 
 
@@ -67,28 +70,62 @@ def _locations(text: str, start: int, end: int) -> list[re.Match[str]]:
 def _read_runs(
     found: Findings, matches: list[re.Match[str]], place: int, end: int, *, cut: bool
 ) -> None:
-    """Read each name with the run of location tokens after it."""
+    """Read each name with the run of location tokens after it.
+
+    Tags alone between two runs (`<sep>`, `</poly><poly>`) open a further geometry of the same name.
+    """
     text = found.text
+    may_be_cut = cut or end == len(text)
+    desc, is_poly = "", False
     number = 0
     while number < len(matches):
         first = number
         name = text[place : matches[first].start()]
-        is_poly = "<poly>" in name
         number += 1
         while number < len(matches) and not _name_between(text, matches, number):
             number += 1
         run = matches[first:number]
+        own = _TAGS.sub("", name).strip()
+        continues = first > 0 and not own
+        desc = desc if continues else own
+        is_poly = _opens_poly(name, before=is_poly and continues)
         place = run[-1].end()
-        at_end = number == len(matches) and not _TAGS.sub("", text[place:end]).strip()
-        open_end = at_end and (
-            cut or (end == len(text) and is_poly and "</poly>" not in text[place:])
-        )
-        desc = _TAGS.sub("", name).strip()
-        begin = run[0].start() - len(name.lstrip())
+        at_end = may_be_cut and number == len(matches) and not _visible(text[place:end])
+        open_end = at_end and (cut or (is_poly and "</poly>" not in text[place:]))
+        begin = run[0].start() - (0 if continues else len(name) - _skipped(name))
         _add_run(found, run, begin, desc, is_poly=is_poly, open_end=open_end, at_end=at_end)
-    rest = _TAGS.sub("", text[place:end]).strip()
-    if rest or (cut and not found.issues["truncated"]):
-        found.drop(_first_visible(text, place), len(text), TRUNCATED, desc=rest or None)
+    _read_rest(found, place, end, cut=cut)
+
+
+def _read_rest(found: Findings, place: int, end: int, *, cut: bool) -> None:
+    """Take what follows the last location token: a name without a place, or nothing of weight."""
+    text = found.text
+    rest = _visible(text[place:end])
+    at = place + _skipped(text[place:end])
+    if cut or (end == len(text) and any(map(str.isalnum, rest))):
+        if rest or not found.issues["truncated"]:
+            found.drop(at, len(text), TRUNCATED, desc=rest or None)
+    elif any(map(str.isalnum, rest)):
+        found.drop(at, at + len(text[at:end].rstrip()), NO_GEOMETRY, desc=rest)
+    elif rest:
+        found.issues["text_after"] = 1
+
+
+def _opens_poly(name: str, *, before: bool) -> bool:
+    """True where the location tokens behind `name` stand inside `<poly>`."""
+    opened, closed = name.rfind("<poly>"), name.rfind("</poly>")
+    return before if opened == closed else opened > closed
+
+
+def _visible(text: str) -> str:
+    return _TAGS.sub("", text).strip()
+
+
+def _skipped(text: str) -> int:
+    """How much of `text` are spaces and tags that close or part what stood before."""
+    match = _CLOSING.match(text)
+    assert match is not None
+    return match.end()
 
 
 def _name_between(text: str, matches: list[re.Match[str]], number: int) -> bool:
@@ -109,7 +146,8 @@ def _add_run(
 ) -> None:
     """Cut a run into boxes; a rest of fewer than four numbers is a box of its own, and dropped.
 
-    `open_end`: a token or a closing tag was cut off; `at_end`: nothing follows in the text.
+    `open_end`: a token or a closing tag was cut off; `at_end`: nothing follows in the text, not
+    even an end token.
     """
     size = len(run) if is_poly else _BOX
     kind: GeometryKind = "poly" if is_poly else "bbox_2d"
@@ -135,10 +173,6 @@ def _numbers(part: list[re.Match[str]]) -> Written:
             return Written((), match.group(), slot)
         numbers.append(whole_number(digits))
     return Written(tuple(numbers))
-
-
-def _first_visible(text: str, place: int) -> int:
-    return place + len(text) - place - len(text[place:].lstrip())
 
 
 __all__ = ["parse_florence2"]

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 _W = r"[ \t\n\r]*+"
 _EMPTY_LIST = re.compile(r"\[" + _W + r"\]")
+_LIST_OF_RECORDS = re.compile(
+    r"\[" + _W + r"(?=\{" + _W + r"""(?:\}|["'A-Za-z_][^{}\[\]]*+(?:[\[}]|\Z)))"""
+)
 _STRAY_WORD = re.compile(r'[^\s,\[\]{}"`]++')
 _BRACKETS = re.compile(r"[\[\]{}:,\s]++")
 
@@ -102,7 +105,13 @@ class _Reader:
         empty = _EMPTY_LIST.search(self.text) if first is None else None
         if first is not None:
             return first.start(), first.end()
-        if empty is not None and self.patterns.start.search(self.text) is None:
+        if self.patterns.start.search(self.text) is not None:
+            return 0, None
+        # Records of other keys altogether are found all the same, where they stand in a list.
+        other = _LIST_OF_RECORDS.search(self.text)
+        if other is not None and (empty is None or other.start() < empty.start()):
+            return other.start(), other.end()
+        if empty is not None:
             return empty.start(), empty.start() + 1
         return self._cut_list()
 
@@ -115,9 +124,7 @@ class _Reader:
         match = re.search(
             r"\[" + _W + r"(?:\{" + _W + r'(?:"[^"\\:]{0,40}+"?+' + _W + r")?+)?+\Z", self.text
         )
-        if match is None or self.patterns.start.search(self.text) is not None:
-            return 0, None
-        return match.start(), match.start() + 1
+        return (0, None) if match is None else (match.start(), match.start() + 1)
 
     def _keyed_list(self) -> tuple[int, int | None]:
         """The list under the declared key, and the `{` that the key stands in."""
@@ -126,6 +133,9 @@ class _Reader:
         if match is None:
             return 0, None
         before = self.text[: match.start()]
+        shown = before.rstrip()
+        if shown.endswith("{"):
+            return len(shown) - 1, match.end()
         opening = before.find("{")
         if opening < 0:
             return match.start(), match.end()

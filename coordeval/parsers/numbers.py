@@ -18,6 +18,10 @@ _SPECIAL_AT_END = re.compile(
     r"\s*+(?:<(?:/?s|/?pad|bos|eos|unk|end_of_turn)>|<\|(?!coord_)[^|<>\s]{1,40}\|>)\s*+\Z"
 )
 
+_END_OF_ANSWER = re.compile(r"</s>|<(?:eos|end_of_turn)>|<\|(?:im_end|endoftext|end_of_text)\|>")
+_FENCE = re.compile(r"\s*+```[A-Za-z0-9_-]*+(?:\s++|\Z)")
+_FENCE_AT_END = re.compile(r"\s*+```\s*+\Z")
+
 TRUNCATED: Drop = (TRUNCATED_RECORD, None, None, None)
 NO_GEOMETRY: Drop = (MISSING_GEOMETRY, "absent", None, None)
 
@@ -59,18 +63,36 @@ def add_box(
 
 
 def inner_bounds(found: Findings) -> tuple[int, int]:
-    """Where the answer begins and ends without special tokens around it, which are noted.
+    """Where the answer begins and ends without special tokens and fences around it; both are noted.
 
-    Linear: every special token is stepped over once.
+    An end token ends the answer, whatever follows it. Linear: every special token is stepped over
+    once.
     """
     text = found.text
     opening = SPECIALS.match(text)
     assert opening is not None
-    start, end = opening.end(), len(text)
+    start = opening.end()
+    ending = _END_OF_ANSWER.search(text, start)
+    end = len(text) if ending is None else ending.start()
     while (cut := _last_special(text, start, end)) is not None:
         end = cut
     found.issues["text_before"] += "<" in text[:start]
     found.issues["text_after"] += "<" in text[end:]
+    return _without_fence(found, start, end)
+
+
+def _without_fence(found: Findings, start: int, end: int) -> tuple[int, int]:
+    """The bounds without a Markdown code fence around the answer."""
+    text = found.text
+    opening = _FENCE.match(text, start, end)
+    tail = text.rfind("```", start if opening is None else opening.end(), end)
+    if opening is not None:
+        start = opening.end()
+    if tail >= 0 and _FENCE_AT_END.match(text, tail, end) is not None:
+        end = tail
+    elif opening is None:
+        return start, end
+    found.issues["code_fence"] = 1
     return start, end
 
 

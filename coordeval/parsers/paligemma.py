@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coordeval.records import ParsedRollout
 
 _STEP = re.compile(r"<loc([^<>;\s]{0,12}+)>|(<seg\d{1,3}+>)|(;)", re.ASCII)
-_CUT_TOKEN = re.compile(r"<(?:l|lo|s|se|(?:loc|seg)[^<>;\s]{0,12}+)\Z")
+_CUT_TOKEN = re.compile(r"<(?:l|lo|s|se|(?:loc|seg)[^<>;\s]{0,12}+)\Z|(?<=[>;])<\Z|(?<=; )<\Z")
 _MASK = re.compile(r"<seg\d{1,3}+>", re.ASCII)
 _DIGITS = 4
 
@@ -72,13 +72,13 @@ def parse_paligemma(text: str, dialect: Dialect) -> ParsedRollout:
             found.drop(cut.start(), end, TRUNCATED)
         return found.result()
     found.issues["stray_value"] += "<seg" in text
-    _read(found, steps, start, cut.start() if cut is not None else end)
+    _read(found, steps, start, end if cut is None else cut.start(), cut=cut is not None)
     if cut is not None and not found.issues["truncated"]:
         found.drop(cut.start(), len(text), TRUNCATED)
     return found.result()
 
 
-def _read(found: Findings, steps: list[re.Match[str]], place: int, end: int) -> None:
+def _read(found: Findings, steps: list[re.Match[str]], place: int, end: int, *, cut: bool) -> None:
     """Read records from step to step; `end` is where the text, or a token cut short, ends it."""
     text = found.text
     record: _Open | None = None
@@ -106,10 +106,10 @@ def _read(found: Findings, steps: list[re.Match[str]], place: int, end: int) -> 
             record = _Open(match.start())
         record.token(match.group(), match[1], match.end())
         place = match.end()
-    _last(found, record, place, end)
+    _last(found, record, place, end, cut=cut)
 
 
-def _last(found: Findings, record: _Open | None, place: int, end: int) -> None:
+def _last(found: Findings, record: _Open | None, place: int, end: int, *, cut: bool) -> None:
     """Take what follows the last location token or semicolon."""
     text = found.text
     name = _without_masks(text[record.name_from if record else place : end])
@@ -117,7 +117,7 @@ def _last(found: Findings, record: _Open | None, place: int, end: int) -> None:
         if name.strip():
             _close(found, None, place, end, name)
         else:
-            found.issues["trailing_comma"] += 1
+            found.issues["trailing_comma"] += not cut
     elif not name.strip():
         found.drop(record.start, len(text), TRUNCATED, written=record.written.known)
     else:

@@ -2,11 +2,13 @@
 
 Every known dialect reads the same texts. What a reading is worth is how many of its objects are
 valid and lie on their image: a syntax shows by the first, the meaning of numbers only by the
-second. A dialect is proposed where no other reads nearly as much; where two do, nothing is.
+second. A dialect is proposed where no other reads nearly as much; where two do, nothing is, and
+neither where more than a few of the texts are written in another dialect.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +16,7 @@ from coordeval.parsers.coordjson import parse
 from coordeval.parsers.dialects import Dialect, known_dialects, value_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from coordeval.coords import CoordFrame
     from coordeval.records import FoundRecord
@@ -23,6 +25,8 @@ NUM_TEXTS = 200
 """How many texts are looked at, from the first on."""
 NEARLY = 0.95
 """Another dialect that reads more than this share of the best one's leaves the choice open."""
+SHOWN_OTHERS = 3
+"""How many dialects of the texts that the chosen one does not read are named."""
 READ_SHARE = 0.25
 """A proposal reads at least this share of the texts that are not blank."""
 SLACK = 0.02
@@ -88,33 +92,39 @@ def propose(
     """
     candidates = known_dialects() if dialects is None else dialects
     readings = {name: Reading(dialect=name) for name in candidates}
-    count = 0
+    written_in: list[frozenset[str]] = []
     for item in texts:
         if not item.text.strip():
             continue
-        count += 1
-        for name, dialect in candidates.items():
-            _read(readings[name], item, dialect, frame)
-        if count == NUM_TEXTS:
+        written_in.append(
+            frozenset(
+                name
+                for name, dialect in candidates.items()
+                if _read(readings[name], item, dialect, frame)
+            )
+        )
+        if len(written_in) == NUM_TEXTS:
             break
     ranked = sorted(
         readings.values(), key=lambda one: (one.fitting, one.contained, one.valid), reverse=True
     )
-    chosen, why = _decide(ranked, count)
-    return Proposal(texts=count, readings=tuple(ranked), chosen=chosen, why=why)
+    chosen, why = _decide(ranked, written_in)
+    return Proposal(texts=len(written_in), readings=tuple(ranked), chosen=chosen, why=why)
 
 
-def _read(reading: Reading, item: ReadText, dialect: Dialect, frame: CoordFrame) -> None:
-    """Add one text to a dialect's counts."""
+def _read(reading: Reading, item: ReadText, dialect: Dialect, frame: CoordFrame) -> bool:
+    """Add one text to a dialect's counts; True where its records stand in its own container."""
     parsed = parse(item.text, dialect)
     reading.conforming += parsed.conforming
     read = parsed.conforming or parsed.objects_valid > 0
     reading.read += read
-    reading.contained += read and "no_container" not in parsed.issues
+    contained = read and "no_container" not in parsed.issues
+    reading.contained += contained
     reading.found += parsed.objects_found
     reading.valid += parsed.objects_valid
     own = value_frame(dialect, frame)
     reading.fitting += sum(_fits(record, item, own) for record in parsed.objects)
+    return contained
 
 
 def _fits(record: FoundRecord, item: ReadText, frame: CoordFrame | None) -> bool:
@@ -124,8 +134,12 @@ def _fits(record: FoundRecord, item: ReadText, frame: CoordFrame | None) -> bool
     return right <= item.width * (1 + SLACK) and bottom <= item.height * (1 + SLACK)
 
 
-def _decide(ranked: list[Reading], texts: int) -> tuple[str | None, str]:
-    """The dialect that is proposed, or None, and the reason."""
+def _decide(ranked: list[Reading], written_in: Sequence[frozenset[str]]) -> tuple[str | None, str]:
+    """The dialect that is proposed, or None, and the reason.
+
+    `written_in` are the dialects that each text's container is of.
+    """
+    texts = len(written_in)
     if not texts:
         return None, "there is no text to look at"
     if not ranked[0].fitting:
@@ -134,19 +148,39 @@ def _decide(ranked: list[Reading], texts: int) -> tuple[str | None, str]:
     best = max(near, key=lambda one: (one.contained, one.fitting))
     if best.read < READ_SHARE * texts:
         return None, f"{best.dialect} reads most, but only {best.read} of {texts} texts"
+    others = [names for names in written_in if names and best.dialect not in names]
+    elsewhere = _named(others, texts)
+    if len(others) > (1 - NEARLY) * texts:
+        return None, (
+            f"{best.dialect} reads most of them, but {elsewhere}; score texts of several dialects "
+            "apart, or name the one to hold them all to"
+        )
     alike = [one.dialect for one in near if one.contained >= NEARLY * best.contained]
     if len(alike) > 1:
         return None, (
             f"{' and '.join(alike)} read these texts alike (they may differ only in what a number "
             "means, which the texts do not tell); name one of them"
         )
+    return best.dialect, f"{_reason(best, ranked, texts)}{'; ' if others else ''}{elsewhere}"
+
+
+def _named(others: Sequence[frozenset[str]], texts: int) -> str:
+    """How many texts are written in other dialects alone, and in which; empty for none."""
+    if not others:
+        return ""
+    counts = Counter(name for names in others for name in names)
+    which = ", ".join(f"{name} ({count})" for name, count in counts.most_common(SHOWN_OTHERS))
+    return f"{len(others)} of {texts} texts are written in others alone: {which}"
+
+
+def _reason(best: Reading, ranked: list[Reading], texts: int) -> str:
     why = f"{best.dialect} reads {best.fitting} objects in {best.read} of {texts} texts"
     others = [one for one in ranked if one is not best and one.valid]
     if not others:
-        return best.dialect, f"{why}; no other dialect finds a valid one"
+        return f"{why}; no other dialect finds a valid one"
     second = others[0]
     what = f"{second.fitting} on their images, {second.contained} texts in its own container"
-    return best.dialect, f"{why}; the next, {second.dialect}, has {what}"
+    return f"{why}; the next, {second.dialect}, has {what}"
 
 
 __all__ = ["NUM_TEXTS", "Proposal", "ReadText", "Reading", "propose"]

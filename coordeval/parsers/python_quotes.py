@@ -21,6 +21,10 @@ _SINGLE = re.compile(
     r"'((?:[^'\\]++|\\.|(?!" + _KEY_AHEAD + r")'(?!" + _W + r"(?:[,:\]}]|\Z)))*+)(')?+",
     re.DOTALL,
 )
+_DRIFTED = (
+    "[a-z_]{0,24}bbox[a-z0-9_]{0,24}"
+    "|(?:desc|box|poly|line|point|quad|label|name|category)[a-z0-9_]{0,24}"
+)
 _OPENS = re.compile(r"(?<=[{\[,:])(?P<spaces>" + _W + r")(?P<quote>['\"])")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(.))|\"|[\x00-\x1f]", re.DOTALL)
 
@@ -53,9 +57,7 @@ def _single_key(keys: RecordKeys) -> re.Pattern[str]:
     if keys.objects is not None:
         names.add(keys.objects)
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.compile(
-        r"[{,]" + _W + f"'(?:{known}|[a-z_]{{0,24}}bbox[a-z0-9_]{{0,24}})'" + _W + ":"
-    )
+    return re.compile(r"[{,]" + _W + f"'(?:{known}|{_DRIFTED})'" + _W + ":")
 
 
 def unquoted(text: str, keys: RecordKeys) -> Unquoted:

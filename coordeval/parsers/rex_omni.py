@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from coordeval.parsers.findings import Findings, whole_number
 from coordeval.parsers.numbers import NO_GEOMETRY, TRUNCATED, Written, add_box
 from coordeval.parsers.reasons import MALFORMED_RECORD
+from coordeval.parsers.surroundings import FENCE
 
 if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _MARK = re.compile(r"<\|(object_ref_start|object_ref_end|box_start|box_end)\|>")
 _PIECE = re.compile(r"<([^<>|,\s]{0,40})>|([^<>\s]++|[<>])")
-_CUT_MARK = re.compile(r"<(?:\|[a-z_]{0,16}+)?+\Z")
+_CUT_MARK = re.compile(r"<(?:\|(?:[a-z_]{1,16}+\|?+)?+)?+\Z")
 _NOTHING = "None"
 # What may stand before which marker; `box_start` may stand anywhere, a missing phrase is a drop.
 _PAIRS = {("object_ref_end", "object_ref_start"), ("box_end", "box_start")} | {
@@ -87,7 +88,7 @@ class _Reader:
     def _end(self, state: str, place: int) -> None:
         """Take what follows the last marker."""
         found, size = self.found, len(self.found.text)
-        rest = found.text[place:]
+        rest = self._without_fence(found.text[place:])
         if state == "object_ref_start":
             found.drop(self.phrase_at or 0, size, TRUNCATED, desc=None)
             return
@@ -118,13 +119,20 @@ class _Reader:
         written = self.found.text[slice(*between)].strip()
         issues = self.found.issues
         if not state:
-            issues["text_before"] += bool(written)
+            issues["text_before"] += bool(self._without_fence(written).strip())
         elif state == "object_ref_end":
             issues["stray_value"] += bool(written)
         else:
             issues["stray_value"] += bool(written.strip(","))
             issues["trailing_comma"] += written.count(",") > 1
             issues["missing_comma"] += before_phrase and "," not in written
+
+    def _without_fence(self, outside: str) -> str:
+        """What stands around the answer, without the code fences in it, which are noted."""
+        plain = FENCE.sub("", outside)
+        if plain != outside:
+            self.found.issues["code_fence"] = 1
+        return plain
 
     def _boxes(self, start: int, end: int, *, closed: bool) -> None:
         """Read the boxes of one phrase, between `box_start` and what ends them."""
@@ -138,6 +146,7 @@ class _Reader:
         groups = _groups(text, start, end)
         if not closed and not cut and len(groups) > 1 and groups[-1][0] == groups[-1][1]:
             groups.pop()  # the comma before the next phrase, where the closing marker is missing
+        groups = self._without_empty(groups, cut=cut)
         for number, (at, until) in enumerate(groups):
             is_last = number == len(groups) - 1
             if cut and is_last and not text[at:until].strip() and number:
@@ -155,6 +164,16 @@ class _Reader:
                 polygon = len(written.numbers) >= 6 and len(written.numbers) % 2 == 0
                 kind: GeometryKind = "poly" if polygon else "bbox_2d"
                 add_box(found, record_at, until, desc, written, kind=kind, broken=missing_end)
+
+    def _without_empty(self, groups: list[tuple[int, int]], *, cut: bool) -> list[tuple[int, int]]:
+        """The groups between which a comma too many stands, which is noted; no group is made up."""
+        kept = [group for group in groups if group[0] < group[1]]
+        if cut and groups[-1][0] == groups[-1][1]:
+            kept.append(groups[-1])  # the text may end right behind a comma
+        if not kept:
+            return groups[:1]
+        self.found.issues["trailing_comma"] += len(kept) < len(groups)
+        return kept
 
 
 def _groups(text: str, start: int, end: int) -> list[tuple[int, int]]:

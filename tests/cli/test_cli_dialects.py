@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from coordeval.cli.app import app
-from coordeval.coords import FRAMES
+from coordeval.coords import FRAMES, frame_named
 from coordeval.data.canonical import sample_text
 from coordeval.errors import CoordevalError
 from coordeval.parsers import dialect_named
 from coordeval.parsers.dialects import DIALECTS, FOREIGN_DIALECTS
+from coordeval.parsers.proposing import ReadText, propose
 from coordeval.records import GroundTruthObject, Sample
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -109,6 +110,32 @@ def test_a_dialect_from_a_file_scores_and_is_shown(here):
     assert [record["verdict"] for record in json.loads(out)["records"]] == ["right"] * 3
 
 
+def test_coordeval_toml_says_how_a_bare_file_is_read(here):
+    """Its dialect and frame hold where neither an option nor run.json says another; it is told."""
+    (here / "mine.toml").write_text(OWN_TOML)
+    (here / "coordeval.toml").write_text('dialect = "mine.toml"\n')
+    (here / "r.jsonl").write_text(lines_in(dialect_named("mine.toml")))
+    (here / "p.jsonl").write_text(lines_in(FOREIGN_DIALECTS["paligemma"]))
+    for command in ("score", "inspect", "attribute"):
+        code, out, err = call(command, "r.jsonl", "--json")
+        assert code == 0
+        assert "r.jsonl: dialect " in err
+    code, out, _ = call("score", "r.jsonl", "--json")
+    assert json.loads(out)["metrics"]["f1/0.95/f1"] == 1.0
+    code, out, err = call("score", "p.jsonl", "--dialect", "paligemma", "--json")
+    assert json.loads(out)["metrics"]["f1/0.95/f1"] == 1.0
+    assert "coordeval.toml" not in err
+    assert call("import", "p.jsonl", "--dialect", "paligemma", "--out", "run")[0] == 0
+    assert json.loads(call("score", "run", "--json")[1])["metrics"]["f1/0.95/f1"] == 1.0
+    (here / "coordeval.toml").write_text('dialect = "qwen3vl"\nframe = "pixels"\n')
+    (here / "q.jsonl").write_text(lines_in(FOREIGN_DIALECTS["qwen3vl"]))
+    code, out, err = call("score", "q.jsonl", "--json")
+    assert json.loads(out)["reading"]["frame"] == "pixels"
+    assert "q.jsonl: dialect qwen3vl, frame pixels of " in err
+    (here / "coordeval.toml").write_text('dialect = "qwen4vl"\n')
+    assert call("score", "q.jsonl")[0] == 2
+
+
 @pytest.mark.parametrize("name", [*DIALECTS, *FOREIGN_DIALECTS])
 def test_auto_proposes_what_the_texts_are_written_in_or_says_what_is_open(here, name):
     """Never another dialect: the right one with its reason, or exit 2 with the table."""
@@ -150,6 +177,30 @@ def test_auto_tells_thousandths_from_pixels_where_the_images_do(here):
     assert code == 2
     assert "qwen25vl" in err
     assert "qwen3vl" in err
+
+
+def test_auto_proposes_nothing_for_a_file_of_several_dialects(here):
+    """A dialect that reads a part of the texts is not the file's; the others are named."""
+    names = ("qwen3vl", "paligemma", "florence2", "rex-omni")
+    parts = [lines_in(FOREIGN_DIALECTS[name], [(510, 470)] * 3).splitlines() for name in names]
+    rows = [json.loads(line) for part in parts for line in part]
+    texts = [json.dumps({**row, "id": str(number)}) for number, row in enumerate(rows)]
+    (here / "r.jsonl").write_text("\n".join(texts) + "\n")
+    code, out, err = call("score", "r.jsonl", "--dialect", "auto")
+    assert code == 2
+    assert out == ""
+    assert "9 of 12 texts are written in others alone" in err
+
+
+def test_auto_says_which_texts_its_choice_does_not_read():
+    """A few strangers do not change the proposal, and are not passed over in silence."""
+    most = lines_in(FOREIGN_DIALECTS["paligemma"], [(510, 470)] * 3).splitlines()
+    one = lines_in(FOREIGN_DIALECTS["florence2"], [(510, 470)] * 3).splitlines()[:1]
+    rows = [json.loads(line) for line in most * 7 + one]
+    texts = [ReadText(row["text"], row["width"], row["height"]) for row in rows]
+    proposal = propose(texts, frame_named("coordexp"))
+    assert proposal.chosen == "paligemma"
+    assert "1 of 22 texts are written in others alone: florence2 (1)" in proposal.why
 
 
 @pytest.mark.parametrize("text", ["", "I see a cat and a dog."])

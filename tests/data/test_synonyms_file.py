@@ -1,4 +1,4 @@
-"""Files of synonyms: two forms, one content, and faults that say where."""
+"""Files of synonyms: four forms, one content, and faults that say where."""
 
 import pytest
 
@@ -14,12 +14,14 @@ EXPECTED = {"couch": ("sofa", "settee"), "potted plant": ("houseplant",)}
         ("s.toml", 'couch = ["sofa", "settee"]\n"potted plant" = ["houseplant"]\n'),
         ("s.toml", '[synonyms]\ncouch = ["sofa", "settee"]\n"potted plant" = ["houseplant"]\n'),
         ("s.TOML", 'couch = ["sofa", "settee"]\n"potted plant" = ["houseplant"]\n'),
+        ("s.json", '{"couch": ["sofa", "settee"], "potted plant": ["houseplant"]}'),
+        ("s.yaml", "couch: [sofa, settee]\npotted plant:\n- houseplant\n"),
         ("s.txt", "# names\n\ncouch: sofa, settee\n  potted plant :houseplant,\n"),
         ("s", "\ufeffcouch: sofa , settee\r\npotted plant: houseplant"),
     ],
 )
-def test_both_forms_say_the_same(tmp_path, name, text):
-    """TOML (with or without its table) and lines give the same groups, in the file's order."""
+def test_all_forms_say_the_same(tmp_path, name, text):
+    """TOML (with or without its table), JSON, YAML and lines give the same groups, in order."""
     path = tmp_path / name
     path.write_bytes(text.encode())
     assert read_synonyms(path) == EXPECTED
@@ -35,6 +37,14 @@ def test_both_forms_say_the_same(tmp_path, name, text):
         ("s.toml", 'a = ["b"]\na = ["c"]', r"s\.toml"),
         ("s.toml", "", "holds no synonyms"),
         ("s.toml", "[synonyms]\n", "holds no synonyms"),
+        ("s.json", '{"couch": "sofa"}', "'couch' must be a list of names"),
+        ("s.json", '["couch"]', "must be a mapping"),
+        ("s.json", "{", "not a JSON file"),
+        ("s.json", "{}", "holds no synonyms"),
+        ("s.yaml", "1: [sofa]\n", "1 must be a list of names"),
+        ("s.yml", "", "holds no synonyms"),
+        ("s.txt", '{"couch": ["sofa"]}', r"s\.txt:1: lists in brackets"),
+        ("s.txt", "couch: [sofa, settee]", r"s\.txt:1: lists in brackets"),
         ("s.txt", "# nothing\n", "holds no synonyms"),
         ("s.txt", "couch: sofa\nchair\n", r"s\.txt:2: not of the form"),
         ("s.txt", "couch:\n", r"s\.txt:1: not of the form"),

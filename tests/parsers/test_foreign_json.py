@@ -166,6 +166,48 @@ DROPPED = {
 }
 
 
+OTHER_KEYS = {
+    "other keys altogether": (
+        '[{"object": "cat", "corners": [1, 2, 3, 4]}, {"object": "dog", "corners": [1, 2, 3, 4]}]',
+        [("unexpected_keys", "corners,object")] * 2,
+    ),
+    "other keys in a fence, amid prose": (
+        'Here it is:\n```json\n[{"object": "cat", "corners": [1, 2, 3, 4]}]\n```',
+        [("unexpected_keys", "corners,object")],
+    ),
+    "keys without quotes": (
+        '[{bbox_2d: [1, 2, 3, 4], label: "cat"}, {bbox_2d: [1, 2, 3, 4], label: "dog"}]',
+        [("malformed_record", "missing_key")] * 2,
+    ),
+    "drifted keys in python quotes": (
+        "[{'name': 'cat', 'box': [1, 2, 3, 4]}, {'name': 'dog', 'box': [1, 2, 3, 4]}]",
+        [("unexpected_keys", "box,name")] * 2,
+    ),
+    "an empty record": ("[{}]", [("missing_desc", "absent")]),
+    "cut in a record of other keys": (
+        '[{"object": "cat", "corners": [1, 2',
+        [("truncated_record", None)],
+    ),
+    "cut in its first value": ('[{"object": "ca', [("truncated_record", None)]),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_KEYS)
+def test_records_of_other_keys_are_found_where_they_stand_in_the_list(name):
+    """What opens inside the list is a found record, however its keys are called."""
+    text, drops = OTHER_KEYS[name]
+    parsed = read(text)
+    assert [(record.reason, record.detail) for record in parsed.drops] == drops
+    assert parsed.objects_found == len(drops)
+    assert "no_container" not in parsed.issues
+
+
+@pytest.mark.parametrize("text", ["no list [1, 2]", "a set {x} in [a, b]", "[{1, 2}, {3}]", "[["])
+def test_brackets_in_prose_are_no_list_of_records(text):
+    """Only a brace that could open a record makes a list one of records."""
+    assert read(text).records == []
+
+
 @pytest.mark.parametrize("name", DROPPED)
 def test_a_record_is_dropped_for_the_first_reason_and_its_neighbours_stay(name):
     """The reasons of the contract hold for other names too; no broken record costs another."""
@@ -237,6 +279,15 @@ def test_a_declared_dialect_reads_its_own_keys():
     assert read(extra, dialect).drops[0].detail == "colour"
 
 
+@pytest.mark.parametrize("before", ["{", "For {all} of it: "])
+def test_braces_before_the_object_are_text_before(before):
+    """A brace too many, or one in prose, is no key beside the list."""
+    dialect = own(list="found", name_key="n", box_key="b", coordinates="bins", bins=100)
+    parsed = read(before + '{"found": [{"n": "cat", "b": [1, 2, 30, 40]}]}', dialect)
+    assert set(parsed.issues) == {"text_before"}
+    assert kept(parsed) == [CAT]
+
+
 def test_fractions_are_kept_as_millionths():
     """Digits beyond the sixth are rounded, 1 is the end of the image, and beyond it is no place."""
     dialect = own(name_key="label", box_key="bbox", coordinates="fraction")
@@ -293,14 +344,39 @@ def test_points_of_a_polygon_may_stand_in_pairs():
         ({"like": "coordjson"}, "use one of qwen25vl"),
         ({"like": "paligemma", "name_key": "a"}, "is for JSON"),
         ({"like": "paligemma", "field_order": "desc_first"}, "has only geometry_first"),
+        ({"like": "cogvlm", "enforce_field_order": True}, "only one order"),
+        ({"like": "florence2", "coordinates": "fraction"}, "writes whole numbers"),
+        ({"coordinates": "fraction", "frame": "pixels"}, "'frame' cannot be given"),
+        ({"coordinates": "pixels", "frame": "unit-1000"}, "is for coordinates = 'bins'"),
+        ({"coordinates": "bins", "bins": 9, "frame": "pixels"}, "is for coordinates = 'pixels'"),
+        ({"coordinates": "bins", "bins": 1024, "frame": "unit-1000"}, "numbers of 0..1023"),
+        ({"like": "paligemma", "frame": "unit-1000"}, "numbers of 0..1023"),
     ],
 )
 def test_declarations_that_mean_nothing_are_refused(keys, says):
     """One line that names the file and the key."""
-    with pytest.raises(ConfigError, match=r"mine\.toml|field-order") as caught:
+    with pytest.raises(ConfigError, match=r"mine\.toml") as caught:
         own(**keys)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_frame_says_how_far_its_numbers_go():
+    """`unit-N` alone takes 0..N; frames without an end keep the grid of 1000 bins."""
+    assert own(coordinates="bins", frame="unit-1024").largest == 1024
+    assert own(coordinates="bins", frame="unit-100").largest == 100
+    assert own(coordinates="bins", frame="square-1000").largest == 999
+    assert own(coordinates="bins", max_value=1000, frame="square-1000").largest == 1000
+    assert own(coordinates="pixels", frame="resized-28:3136:12845056").largest is None
+    assert own(like="qwen2.5-vl", max_value=100).coordinates == "bin_int"
+
+
+def test_what_is_out_of_range_is_shown_as_it_was_written():
+    """A fraction is kept as millionths, and its evidence is still a fraction."""
+    (drop,) = read(
+        '[{"label": "a", "bbox_2d": [0, 0, 1.25, 1]}]', own(coordinates="fraction")
+    ).drops
+    assert (drop.reason, drop.evidence, drop.slot) == ("coord_out_of_range", "1.25", 2)
 
 
 def test_a_declared_dialect_survives_its_file(tmp_path):

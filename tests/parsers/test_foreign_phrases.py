@@ -265,6 +265,95 @@ CASES = {
         [("truncated_record", None)],
         [CAT],
     ),
+    "florence2: cut in the fourth number": (
+        "florence2",
+        F_CAT + F_DOG[:-2],
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "florence2: full stop": ("florence2", F_CAT + ".", {"text_after"}, [], [CAT]),
+    "florence2: text after the end token": (
+        "florence2",
+        F_CAT + "</s>dog",
+        {"text_after"},
+        [],
+        [CAT],
+    ),
+    "florence2: too few, and an end": (
+        "florence2",
+        F_CAT + "dog<loc_5><loc_6></s>",
+        {"text_after"},
+        [("wrong_arity", "too_few")],
+        [CAT],
+    ),
+    "florence2: a name without a place, and an end": (
+        "florence2",
+        F_CAT + "dog</s>",
+        {"text_after"},
+        [("missing_geometry", "absent")],
+        [CAT],
+    ),
+    "florence2: fence": ("florence2", f"```\n{F_CAT}\n```", {"code_fence"}, [], [CAT]),
+    "rex: a comma after the last box": (
+        "rex-omni",
+        R_CAT.replace("<|box_end|>", ",<|box_end|>"),
+        {"trailing_comma"},
+        [],
+        [CAT],
+    ),
+    "rex: two commas between boxes": (
+        "rex-omni",
+        rex("cat", CAT[1], CAT_2[1]).replace(">,<", ">, ,<"),
+        {"trailing_comma"},
+        [],
+        [CAT, CAT_2],
+    ),
+    "rex: cut behind a comma": (
+        "rex-omni",
+        R_CAT.replace("<|box_end|>", ","),
+        {"truncated"},
+        [],
+        [CAT],
+    ),
+    "rex: cut before the end of a marker": (
+        "rex-omni",
+        f"{R_CAT}, <|object_ref_start|>dog<|object_ref_end|><|box_start|",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "rex: fence": ("rex-omni", f"```\n{R_CAT}\n```", {"code_fence"}, [], [CAT]),
+    "paligemma: fence": ("paligemma", f"```text\n{P_CAT}\n```", {"code_fence"}, [], [CAT]),
+    "paligemma: text after the end token": (
+        "paligemma",
+        f"{P_CAT}<eos> ; {P_DOG}",
+        {"text_after"},
+        [],
+        [CAT],
+    ),
+    "paligemma: cut behind the first character of a token": (
+        "paligemma",
+        f"{P_CAT} ; {P_DOG[:9]}<",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "paligemma: cut behind the first character of a record": (
+        "paligemma",
+        f"{P_CAT} ; <",
+        {"truncated"},
+        [("truncated_record", None)],
+        [CAT],
+    ),
+    "cogvlm: two semicolons": (
+        "cogvlm",
+        "cat [[001,002,030,040;;003,004,050,060]] runs.",
+        {"trailing_comma"},
+        [],
+        [CAT, CAT_2],
+    ),
+    "cogvlm: fence": ("cogvlm", f"```\n{C_CAT}\n```", {"code_fence"}, [], [CAT]),
     "cogvlm: two": ("cogvlm", f"{C_CAT} {C_DOG}", set(), [], [CAT, DOG]),
     "cogvlm: two boxes": (
         "cogvlm",
@@ -337,6 +426,41 @@ def test_polygons_of_florence_stand_in_tags():
     cat, dog = read(text, "florence2").objects
     assert (cat.desc, cat.kind, cat.values) == ("cat", "poly", (1, 2, 9, 2, 9, 8))
     assert (dog.desc, dog.kind) == ("dog", "bbox_2d")
+
+
+def test_further_polygons_of_florence_have_the_same_name():
+    """`<sep>`, or the tags themselves, part the polygons of one name; the next name ends them."""
+    one, two = (
+        "<loc_1><loc_2><loc_9><loc_2><loc_9><loc_8>",
+        "<loc_3><loc_3><loc_5><loc_3><loc_5><loc_5>",
+    )
+    for between in ("<sep>", "</poly><poly>"):
+        text = f"cat<poly>{one}{between}{two}</poly>dog<poly>{one}</poly>{F_CAT}"
+        found = read(text, "florence2").objects
+        assert [(record.desc, record.kind) for record in found] == [
+            ("cat", "poly"),
+            ("cat", "poly"),
+            ("dog", "poly"),
+            ("cat", "bbox_2d"),
+        ]
+        assert text[found[1].start : found[1].end] == two
+        assert text[found[2].start : found[2].end] == f"dog<poly>{one}"
+
+
+@pytest.mark.parametrize("dialect", ["rex-omni", "paligemma", "florence2"])
+def test_every_cut_costs_the_record_under_way_alone(dialect):
+    """What was written whole is kept, and what was not is one truncated record at the most."""
+    text = {
+        "rex-omni": f"{R_CAT}, {R_DOG}",
+        "paligemma": f"{P_CAT} ; {P_DOG}",
+        "florence2": F_CAT + F_DOG,
+    }[dialect]
+    for length in range(1, len(text)):
+        parsed = read(text[:length], dialect)
+        kept = [record.values for record in parsed.objects]
+        assert kept == [CAT[1], DOG[1]][: len(kept)]
+        assert [record.reason for record in parsed.drops] in ([], ["truncated_record"])
+        assert parsed.objects_found <= 2
 
 
 def test_spans_begin_with_the_phrase_and_end_with_the_box():

@@ -87,7 +87,7 @@ ROWS = {
     **{n: (whole, "qwen3vl", TOOL_CALL, 0, {"unexpected_keys:img_idx": 1}) for n in range(7, 12)},
     12: (raw_output, "rex-omni", {"text_after"}, 30, {}),  # its end token is still there
     13: (whole, "rex-omni", {"text_before", "text_after"}, 8, {}),  # quadrilaterals
-    14: (whole, "qwen25vl", {"no_container"}, 0, {}),  # other keys altogether
+    14: (whole, "qwen25vl", set(), 0, {"unexpected_keys:bboxes,object": 8}),  # other keys
     "14 declared": (whole, BOXES, set(), 8, {}),
     15: (literal, "paligemma", set(), 2, {}),
     16: (whole, "paligemma", {"trailing_comma"}, 4, {}),  # ends with " ; "
