@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import CoordFrame, frame_named
@@ -45,6 +46,7 @@ _COVERED = (
     NEGATIVE,
     NOT_EXHAUSTIVE,
 )
+_HEAD = b'{"id":"'  # how every line begins that coordeval writes
 MEND = "restore the line, or delete it: the same rollout then makes it again"
 
 
@@ -52,8 +54,9 @@ def iter_rollouts(path: Path, frame: CoordFrame, *, only_whole: bool = False) ->
     """Rollout lines of a file, in order; DataError names file and line.
 
     A last line without a newline that does not parse is a torn write and is left out; with
-    `only_whole` any last line without a newline is. A line whose checksum does not fit is an error
-    like any other broken line.
+    `only_whole` any last line without a newline is. A line as coordeval wrote it whose checksum
+    does not fit is an error like any other broken line; one that another program wrote anew is
+    read as it stands (`changed_lines` tells them).
     """
     for number, line in read_lines(path):
         if only_whole and not line.endswith(b"\n"):
@@ -65,7 +68,7 @@ def iter_rollouts(path: Path, frame: CoordFrame, *, only_whole: bool = False) ->
                 return
             raise DataError(f"{path}:{number}: not a JSON line: {error}; {MEND}") from None
         try:
-            _check_sum(raw)
+            _check_sum(raw, line, frame)
             yield rollout_from_json(raw, frame)
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
@@ -121,7 +124,9 @@ def _size(raw: dict[str, Any], key: str) -> int:
 
 
 def _index(raw: dict[str, Any]) -> int:
-    value = raw.get("sample_index", 0)
+    value = raw.get("sample_index")
+    if value is None:
+        return 0
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_ID:
         raise DataError(f"'sample_index' must be an integer >= 0, not {shown(str(value), 40)}")
     return value
@@ -160,8 +165,14 @@ def _read_gt(
     items = raw["gt"]
     if not isinstance(items, list):
         raise DataError("'gt' must be a list of objects")
-    bins = raw.get("coord_space", "pixels") == "bins"
-    if "frame" in raw:
+    space = raw.get("coord_space")
+    if space not in (None, "pixels", "bins"):
+        raise DataError(
+            f"'coord_space' must be 'pixels' or 'bins', not {shown(str(space), 40)}: numbers of an "
+            "unknown space are not taken for pixels"
+        )
+    bins = space == "bins"
+    if raw.get("frame") is not None:
         frame = frame_named(str(raw["frame"]))
     out = []
     for index, item in enumerate(items):
@@ -213,19 +224,54 @@ def checksum(raw: dict[str, Any]) -> str:
     return f"{zlib.crc32(dump_sorted(covered)):08x}"
 
 
-def _check_sum(raw: Any) -> None:
-    if not isinstance(raw, dict) or CHECKSUM_KEY not in raw:
-        return
-    if raw[CHECKSUM_KEY] != checksum(raw):
+def changed_lines(path: Path, frame: CoordFrame) -> list[int]:
+    """Numbers of the lines that another program changed: their checksums do not fit.
+
+    Only lines that do not stand as coordeval writes them are looked at; what cannot be read is left
+    out. DataError where the file cannot be read.
+    """
+    changed = []
+    for number, line in read_lines(path):
+        if CHECKSUM_KEY.encode() not in line or line.startswith(_HEAD):
+            continue
+        with suppress(ValueError):
+            raw = load_json(line)
+            if isinstance(raw, dict) and not _sum_fits(raw, frame):
+                changed.append(number)
+    return changed
+
+
+def _check_sum(raw: Any, line: bytes, frame: CoordFrame) -> None:
+    """Refuse a damaged line. No flip of bits puts a space behind a colon or keys in another order.
+
+    So a line in another form was written anew by a program, which may have changed it on purpose.
+    """
+    if isinstance(raw, dict) and line.startswith(_HEAD) and not _sum_fits(raw, frame):
         raise DataError(
             f"damaged: its checksum does not fit its content; {MEND}; "
             f'if it was changed on purpose, delete its "{CHECKSUM_KEY}"'
         )
 
 
+def _sum_fits(raw: dict[str, Any], frame: CoordFrame) -> bool:
+    """Whether a line says what its checksum was made of, however its values are written.
+
+    Other programs write 12.0 as 12, or null for what is not there: then what the line is read as
+    is asked for its own checksum.
+    """
+    if raw.get(CHECKSUM_KEY) in (None, checksum(raw)):
+        return True
+    try:
+        read = rollout_to_json(rollout_from_json(raw, frame))
+    except DataError:
+        return False
+    return bool(raw[CHECKSUM_KEY] == checksum(load_json(dump_line(read))))
+
+
 __all__ = [
     "CHECKSUM_KEY",
     "MEND",
+    "changed_lines",
     "checksum",
     "iter_rollouts",
     "rollout_from_json",

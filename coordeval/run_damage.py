@@ -1,10 +1,11 @@
-"""What is wrong with a run that can be read: lines lost or torn, missing telemetry."""
+"""What is wrong with a run that can be read: lines lost, torn or changed, missing telemetry."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from coordeval.jsonl import load_json, read_lines
+from coordeval.rollout_lines import changed_lines
 from coordeval.slot_table import PENDING_NAME, SLOTS_NAME
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 def damage(run: Run) -> list[str]:
     """One sentence for everything that is left out or lacking, with its place and the remedy.
 
-    Empty for a sound run. Lines that cannot be read are errors of the reading itself. Reads the
-    file once, without taking lines apart; DataError where that fails.
+    Empty for a sound run. Lines that cannot be read are errors of the reading itself. Goes through
+    the file without taking lines apart that stand as they were written; DataError where that fails.
     """
     found = []
     path = run.rollouts_path
@@ -23,6 +24,12 @@ def damage(run: Run) -> list[str]:
     if torn is not None:
         found.append(
             f"{path}:{torn}: the last line is torn and left out; the same rollout makes it again"
+        )
+    changed = changed_lines(path, run.frame)
+    if changed:
+        found.append(
+            f"{path}:{changed[0]}: changed by another program after it was written "
+            f"({len(changed):,} such lines): its checksum does not fit, and it is read as it stands"
         )
     counts = run.meta.get("counts")
     finished = counts.get("finished") if isinstance(counts, dict) else None

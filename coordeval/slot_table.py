@@ -136,7 +136,7 @@ def _line_keys(rollouts_path: Path) -> list[Key]:
             break
         try:
             raw = load_json(line)
-            keys[slot_key(str(raw["id"]), int(raw.get("sample_index", 0)))] = None
+            keys[slot_key(str(raw["id"]), int(raw.get("sample_index") or 0))] = None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{rollouts_path}:{number}: not a rollout line: {error}") from None
     return list(keys)

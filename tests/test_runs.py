@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from coordeval.coords import FRAMES
+from coordeval.engines.rewrite import line_key
 from coordeval.errors import DataError, RunLockedError, RunMismatchError
 from coordeval.records import GroundTruthObject, Rollout
 from coordeval.runs import RunWriter, iter_rollouts, open_run, rollout_from_json, rollout_to_json
 
 FRAME = FRAMES["coordexp"]
+GT = {"desc": "cat", "bbox_2d": [1, 1, 5, 5]}
 IDENTITY = {"checkpoint": {"hash": "abc"}, "dialect": {"name": "coordjson"}, "frame": "coordexp"}
 
 
@@ -167,6 +169,29 @@ def test_a_bad_line_is_named_with_file_and_number(tmp_path, line, message):
     with pytest.raises(DataError, match=message) as error:
         list(iter_rollouts(path, FRAME))
     assert f"{path}:2: " in str(error.value)
+
+
+def test_optional_fields_that_are_null_are_not_there(tmp_path):
+    """A table written as lines has a null for every gap: that says as much as no key at all."""
+    line = {"id": "a", "width": 10, "height": 10, "text": "", "gt": [dict(GT, iscrowd=None)]}
+    optional = ("sample_index", "coord_space", "frame", "image", "image_id", "finish_reason")
+    optional += ("token_ids", "token_logprobs", "scores", "error", "guard", "seconds")
+    path = tmp_path / "lines.jsonl"
+    path.write_text(json.dumps(line | dict.fromkeys(optional)) + "\n")
+    [read] = open_run(path).rollouts()
+    path.write_text(json.dumps(line | {"gt": [GT]}) + "\n")
+    assert [read] == list(open_run(path).rollouts())
+    assert line_key(line | {"sample_index": None}) == ("a", 0)
+
+
+@pytest.mark.parametrize("space", ["bin", "norm1000", "", 5, [], "Bins"])
+def test_an_unknown_space_of_coordinates_is_not_taken_for_pixels(tmp_path, space):
+    """As in a dataset: pixels or bins, and nothing is guessed of anything else."""
+    line = {"id": "a", "width": 10, "height": 10, "text": "", "gt": [GT], "coord_space": space}
+    path = tmp_path / "lines.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(DataError, match=r"lines.jsonl:1: 'coord_space' must be"):
+        list(open_run(path).rollouts())
 
 
 def test_what_is_no_run_is_said_clearly(tmp_path):

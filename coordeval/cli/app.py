@@ -108,21 +108,25 @@ def main() -> None:
         app()
         sys.stdout.flush()
     except CoordevalError as error:
-        from coordeval.reports.printable import printable
-
-        typer.echo(f"error: {printable(str(error))}", err=True)
+        typer.echo(f"error: {_shown(error)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             _end_with_bug(error)
-        from coordeval.reports.printable import printable
-
         _drop_unwritable(sys.stdout)
-        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        where = f"{_shown(error.filename)}: " if error.filename else ""
         typer.echo(f"error: {where}{error.strerror or error}", err=True)
         sys.exit(EXIT_USAGE)
     except Exception as error:  # noqa: BLE001 - the boundary: whatever is left is a bug of ours
         _end_with_bug(error)
+
+
+def _shown(said: object) -> str:
+    """What is said as one line without control characters and without secrets of URLs."""
+    from coordeval.addresses import without_secrets
+    from coordeval.reports.printable import printable
+
+    return printable(without_secrets(str(said)))
 
 
 def _drop_unwritable(stream: Any) -> None:
@@ -136,12 +140,10 @@ def _drop_unwritable(stream: Any) -> None:
 def _end_with_bug(error: Exception) -> NoReturn:
     import traceback
 
-    from coordeval.reports.printable import printable
-
     for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
-        typer.echo(printable(line), err=True)
+        typer.echo(_shown(line), err=True)
     typer.echo(
-        f"internal error: {type(error).__name__}: {printable(str(error))}\n"
+        f"internal error: {type(error).__name__}: {_shown(error)}\n"
         "this is a bug in coordeval: please report it with the lines above",
         err=True,
     )

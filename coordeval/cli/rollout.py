@@ -165,6 +165,7 @@ _GIVEN = (
     "data",
     "image_root",
 )
+_SHOWN = 5  # lines that are named
 
 
 def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> RolloutOptions:
@@ -270,6 +271,9 @@ def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool
             f"{errors} errors are more than --max-errors {max_errors}; --retry-errors redoes them",
             err=True,
         )
+    if outcome.counts.get("repeated"):
+        typer.echo(printable(_repeated(outcome)), err=True)
+        score = False  # which of the lines counts is not ours to say
     if score:
         from coordeval.cli.score import score_and_print
 
@@ -283,6 +287,20 @@ def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool
     code = outcome.exit_code(max_errors)
     if code:
         raise typer.Exit(code)
+
+
+def _repeated(outcome: Outcome) -> str:
+    """Where ids stand twice, and what to do about it."""
+    from coordeval.engines.rewrite import repeated_lines
+    from coordeval.runs import ROLLOUTS_NAME
+
+    found = repeated_lines(outcome.path)
+    shown = ", ".join(f"line {line} (first on line {first})" for line, first in found[:_SHOWN])
+    rest = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return (
+        f"{outcome.path / ROLLOUTS_NAME}: ids stand twice: {shown}{rest}; keep one line for each, "
+        "then run the same command again; not scored"
+    )
 
 
 __all__ = ["resolve_options", "roll_out_and_show", "rollout"]

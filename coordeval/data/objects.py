@@ -41,8 +41,8 @@ def read_object(
         isinstance(category_id, bool) or not isinstance(category_id, int)
     ):
         raise DataError("'category_id' must be an integer")
-    iscrowd = raw.get("iscrowd", 0)
-    if iscrowd not in (0, 1):
+    iscrowd = raw.get("iscrowd")
+    if iscrowd not in (None, 0, 1):
         raise DataError("'iscrowd' must be 0 or 1")
     return GroundTruthObject(desc, kind, values_px, bool(iscrowd), area, category_id)
 

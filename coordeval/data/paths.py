@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from coordeval.addresses import without_secrets
 from coordeval.errors import DataError
 
 _URL_RE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:data|file):", re.IGNORECASE)
@@ -21,7 +22,8 @@ def resolve_image(root: Path, image: str) -> Path:
     if not image.strip():
         raise DataError("the image path is empty")
     if _URL_RE.match(image):
-        raise DataError(f"image {shown(image)} is a URL: download it and name the local file")
+        address = shown(without_secrets(image))
+        raise DataError(f"image {address} is a URL: download it and name the local file")
     if "\0" in image:
         raise DataError(f"image path {shown(image)} holds a NUL character")
     try:

@@ -97,6 +97,8 @@ def check_address(address: str) -> str:
     address = address.strip()
     if address in {AUTO, LOCAL}:
         return address
+    if "@" in address:  # a password, which must not be repeated
+        raise ConfigError("--ray-address: write HOST:PORT, auto or local, without user or password")
     if address.startswith("ray://"):
         raise ConfigError(
             f"--ray-address {address}: images and results would go through Ray's client proxy; run "

@@ -56,7 +56,21 @@ def restore_order(
 
 def line_key(raw: dict[str, Any]) -> tuple[str, int]:
     """(id, sample index) of a line as written."""
-    return str(raw.get("id")), int(raw.get("sample_index", 0))
+    return str(raw.get("id")), int(raw.get("sample_index") or 0)
+
+
+def repeated_lines(run_path: Path) -> list[tuple[int, int]]:
+    """Lines whose (id, sample index) stood before: their number, and that of the first such line.
+
+    For lines that were read already: what is no rollout line raises as it may.
+    """
+    first: dict[tuple[str, int], int] = {}
+    repeated = []
+    for number, line in read_lines(run_path / ROLLOUTS_NAME):
+        before = first.setdefault(line_key(load_json(line)), number)
+        if before != number:
+            repeated.append((number, before))
+    return repeated
 
 
 def _rewrite(
@@ -96,4 +110,4 @@ def _read(path: Path) -> list[Line]:
     return lines
 
 
-__all__ = ["drop_error_lines", "line_key", "restore_order"]
+__all__ = ["drop_error_lines", "line_key", "repeated_lines", "restore_order"]

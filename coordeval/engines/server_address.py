@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from coordeval.addresses import HIDDEN
 from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 KEY_VARIABLES = ("COORDEVAL_API_KEY", "OPENAI_API_KEY")
 MIN_HIDDEN_LENGTH = 4
-HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,27 +49,27 @@ class ServerAddress:
             return host == "localhost"
 
 
-def parse_address(url: str | None) -> ServerAddress:
-    """Read `--server-url`, with or without the `/v1` at its end.
+def parse_address(url: str | None, *, name: str = "--server-url") -> ServerAddress:
+    """Read an address, with or without the `/v1` at its end; `name` is where the user wrote it.
 
     Raises ConfigError for a missing or malformed address, and for one that carries a user, a
     password or a query: those end up in logs. No part of such an address is repeated.
     """
     if not url or not url.strip():
-        raise ConfigError("the engine server needs --server-url, say http://localhost:8000")
+        raise ConfigError(f"the engine server needs {name}, say http://localhost:8000")
     url = url.strip()
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ConfigError("--server-url is not an address: write http://host:port") from None
+        raise ConfigError(f"{name} is not an address: write http://host:port") from None
     if "@" in url or "?" in url or "#" in url:
         raise ConfigError(
-            "--server-url must be the plain address, without user, password, query or fragment; "
+            f"{name} must be the plain address, without user, password, query or fragment; "
             f"a key is read from the environment ({KEY_VARIABLES[0]})"
         )
     if parts.scheme not in {"http", "https"} or not host or not url.isprintable() or " " in url:
-        raise ConfigError(f"--server-url {url!r}: write http://host:port or https://host")
+        raise ConfigError(f"{name} {url!r}: write http://host:port or https://host")
     shown_host = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return ServerAddress(

@@ -22,7 +22,7 @@ from coordeval.reports.comparison_values import (
     verdict_text,
     worst_texts,
 )
-from coordeval.reports.printable import printable
+from coordeval.reports.printable import printable, unlinked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,9 +35,9 @@ CLASSES_SHOWN = 10
 
 
 def markdown_text(text: str) -> str:
-    """Foreign text as literal Markdown: no markup, no HTML, no table breaks, no mentions."""
+    """Foreign text as literal Markdown: no markup, no HTML, no table breaks, links or mentions."""
     safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\1", safe).replace("@", "&#64;").replace("://", "&#58;//")
+    return unlinked(_SPECIAL.sub(r"\\\1", safe)).replace("@", "&#64;").replace("://", "&#58;//")
 
 
 def comparison_markdown(comparison: Comparison, *, every_metric: bool = False) -> str:

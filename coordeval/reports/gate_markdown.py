@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from coordeval.reports.gate_table import HEADERS, MARKS, rows, verdict_line
-from coordeval.reports.printable import printable
+from coordeval.reports.printable import printable, unlinked
 
 if TYPE_CHECKING:
     from coordeval.stats.gates_check import CheckResult
@@ -33,8 +33,8 @@ def check_markdown(result: CheckResult) -> str:
 
 
 def escaped(text: str) -> str:
-    """Printable text in which nothing is Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", printable(text))
+    """Printable text in which nothing is Markdown or HTML, and of which no site makes links."""
+    return unlinked(_SPECIAL.sub(r"\\\1", printable(text)))
 
 
 __all__ = ["check_markdown", "escaped"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forked_scripts import run_ranks
 from safetensors.torch import load_file
 
 from coordeval.training.config import DataConfig, RolloutEvalConfig, TrainConfig
@@ -81,31 +82,44 @@ def scenes(path, samples):
     return {"train": str(path), "image_root": str(SCENES.parent), "limit": None}
 
 
-def spread(script, *arguments, processes=2, timeout=240, says_cpu=True):
-    """Run a Python file under torch.distributed.run with two CPU processes.
-
-    `says_cpu` False: as a launcher that says nothing of the CPU.
-    """
-    environment = os.environ | {
+def _environment():
+    return os.environ | {
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}",
     }
-    if says_cpu:
-        environment["ACCELERATE_USE_CPU"] = "true"
+
+
+def spread(script, *arguments):
+    """Run a Python file in two CPU processes: how they ended, with what both wrote.
+
+    Forks with a launcher's variables, which cost a tenth of `launched`.
+    """
+    ranks = run_ranks(script, *arguments, env=_environment() | {"ACCELERATE_USE_CPU": "true"})
+    codes = [done.returncode for done in ranks]
+    return subprocess.CompletedProcess(
+        ranks[0].args,
+        next((code for code in codes if code), 0),
+        "".join(done.stdout for done in ranks),
+        "".join(done.stderr for done in ranks),
+    )
+
+
+def launched(script, *arguments):
+    """Run a Python file under torch.distributed.run itself, in two processes; nothing says CPU."""
     return subprocess.run(
         [
             sys.executable,
             "-m",
             "torch.distributed.run",
             "--standalone",
-            f"--nproc-per-node={processes}",
+            "--nproc-per-node=2",
             str(script),
             *map(str, arguments),
         ],
-        env=environment,
+        env=_environment(),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=240,
         check=False,
     )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_ranks
 from live_training import callback, make_trainer, tiny_model
 
 WORKER = Path(__file__).with_name("rank_worker.py")
@@ -17,36 +15,9 @@ WORKER = Path(__file__).with_name("rank_worker.py")
 
 def on_two_processes(names, out):
     """Run the worker twice, side by side; what each process found, by rank."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root = str(Path(__file__).parents[2])
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), names, str(out)],
-            env=os.environ
-            | {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "LOCAL_WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join([root, str(WORKER.parent)]),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [worker.communicate(timeout=240)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(said)[-6000:]
+    ranks = run_ranks(WORKER, names, out, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    said = [done.stdout + done.stderr for done in ranks]
+    assert [done.returncode for done in ranks] == [0, 0], "\n".join(said)[-6000:]
     return json.loads((out / f"{names}.json").read_text())
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from stage1_setup import SCENES, config, rows, scenes, spread, tiny_base, weights
+from stage1_setup import SCENES, config, launched, rows, scenes, spread, tiny_base, weights
 from test_stage1_invariants import ELEVEN, WORKER
 from transformers import TrainerCallback
 
@@ -191,7 +191,7 @@ def test_a_launcher_needs_no_word_about_the_cpu(base, tmp_path):
     del settings.trainer["use_cpu"]
     path = tmp_path / "run.yaml"
     path.write_text(config_yaml(settings))
-    done = spread(WORKER, path, says_cpu=False)
+    done = launched(WORKER, path)
     assert done.returncode == 0, done.stderr
     assert rows(tmp_path / "run")[0]["samples"] == 4
 

@@ -46,6 +46,7 @@ OWN: dict[str, str] = {
     "do_eval": "set eval_strategy",
     "do_predict": "use coordeval rollout",
     "local_rank": "launchers set it",
+    "hub_token": "set HF_TOKEN in the environment: the configuration is written to output_dir",
 }
 """Arguments that are refused under `trainer:`, and why."""
 

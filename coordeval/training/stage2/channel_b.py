@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from coordeval.training.stage2.telemetry import RolloutTelemetry
 
 AT = "B/"
+_IDLE = {
+    "text_ce": "text_ce has none where all tokens weigh 0",
+    "unlikelihood": "unlikelihood is of target: clean alone",
+}
 GIVE_UP_AFTER = 3
 """So many steps in a row whose rollouts all failed end the training."""
 
@@ -45,7 +49,11 @@ def channel_b_objective(
     end_ids: Sequence[int] = (),
     chunk: int | None = None,
 ) -> Stage1Objective:
-    """The objective of channel B; ConfigError where none of its terms has a weight."""
+    """The objective of channel B; ConfigError where none of its terms has a weight.
+
+    Nor has text without a token that weighs anything, or unlikelihood with prefix targets, which
+    leave out no repeat: with nothing else there would be nothing to learn.
+    """
     channel = config.channel_b
     weights = {
         "text_ce": channel.text_ce,
@@ -53,8 +61,12 @@ def channel_b_objective(
         "gate": config.coord_gate_weight,
         "unlikelihood": channel.unlikelihood,
     }
-    if not any(weights.values()):
-        raise ConfigError("stage2.channel_b: no term has a weight")
+    idle = set() if channel.tokens.teaches_any else {"text_ce"}
+    if channel.target == "prefix":
+        idle.add("unlikelihood")
+    if not any(weight for name, weight in weights.items() if name not in idle):
+        named = "".join(f"; {_IDLE[name]}" for name in sorted(idle) if weights[name])
+        raise ConfigError(f"stage2.channel_b: no term has a weight{named}")
     return Stage1Objective(
         weights,
         coord_ids_K,

@@ -256,6 +256,12 @@ class TokenWeights:
         if not 1 <= self.drop_multiplier <= 4:
             raise ConfigError("stage2.channel_b.tokens.drop_multiplier must be from 1 to 4")
 
+    @property
+    def teaches_any(self) -> bool:
+        """Whether any text has a weight."""
+        struct = self.matched_struct or self.missed_struct
+        return bool(struct or self.matched_desc or self.missed_desc or self.closing)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelBConfig:

@@ -87,6 +87,8 @@ def build_rollout_plan(
     try:
         values |= control_settings(values)
         options = _options(config, data, values)
+        if config.engine == "server":
+            _check_server_options(options)
         limit = options.max_new_tokens
         class_names = choose_classes(options.classes, dataset.dataset)
         options.decode_settings(MINIMUM_TOKENS if limit is None else limit, class_names=class_names)
@@ -121,6 +123,16 @@ def _checked(config: RolloutConfig) -> dict[str, Any]:
     else:
         refused |= dict.fromkeys(SERVER_OPTIONS, _OF_SERVER)
     return checked_options(config.decode, known, where=f"{WHERE}.decode", refused=refused)
+
+
+def _check_server_options(options: RolloutOptions) -> None:
+    """Refuse numbers with which no request would ever be sent, or none be waited for."""
+    if options.concurrency < 1:
+        raise ConfigError("concurrency must be at least 1")
+    if options.retries < 0:
+        raise ConfigError("retries must be at least 0")
+    if options.timeout_s <= 0:
+        raise ConfigError("timeout_s must be above 0 seconds")
 
 
 def _options(config: RolloutConfig, data: DataConfig, values: dict[str, Any]) -> RolloutOptions:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from coordeval.engines.base import DecodeSettings, Request
     from coordeval.engines.hf_loading import Reader
-    from coordeval.engines.server_address import ServerAddress
     from coordeval.records import Rollout
     from coordeval.training.rollout_eval.ranks import Ranks
     from coordeval.training.stage2.config import RolloutConfig
@@ -46,7 +45,7 @@ class ServerRollouts:
         notify: Callable[[str], None],
     ) -> None:
         options, key = plan.options, api_key()
-        address = _address(config.server)
+        address = parse_address(config.server, name=f"{WHERE}.server")
         self._root = address.root
         self._engine = ServerEngine(
             address=address,
@@ -119,13 +118,6 @@ class ServerRollouts:
         """Take the written weights away; safe to call twice."""
         if self._weights is not None:
             self._weights.close()
-
-
-def _address(url: str | None) -> ServerAddress:
-    try:
-        return parse_address(url)
-    except ConfigError as error:
-        raise ConfigError(f"{WHERE}.server: {error}") from None
 
 
 __all__ = ["ServerRollouts"]

@@ -15,11 +15,12 @@ class TargetCounts:
 
     Records: found = matched + false_positives + duplicates + on_crowd + dropped + unread, where
     `found` is the parser's objects_found, `dropped` the parser's drops, and `unread` the valid ones
-    of invalid rollouts. `unmatchable_slots` counts matched objects whose coordinates cannot be
-    taught slot by slot (another kind or number of points than the true object's, or coordinates
-    spelled out with ordinary tokens); a clean target shows the true geometry of those of the first
-    sort, and has none of the second. `unusual` counts matched objects that are not written
-    canonically and whose structure a prefix target therefore does not teach.
+    of invalid rollouts, and those that a prefix target leaves out (see `lasting`).
+    `unmatchable_slots` counts matched objects whose coordinates cannot be taught slot by slot
+    (another kind or number of points than the true object's, or coordinates spelled out with
+    ordinary tokens); a clean target shows the true geometry of those of the first sort, and has
+    none of the second. `unusual` counts matched objects that are not written canonically and whose
+    structure a prefix target therefore does not teach.
 
     Ground truth: annotated = matched + missed + crowd + degenerate (that cannot be written).
 

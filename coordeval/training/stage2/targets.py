@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from coordeval.training.stage2.judged import judge, true_objects
+from coordeval.training.stage2.lasting import lasting
 from coordeval.training.stage2.reading import read_rollout
 from coordeval.training.stage2.target_context import TargetContext
 from coordeval.training.stage2.target_counts import TargetCounts
@@ -48,15 +49,18 @@ class BuiltTarget:
 def build_target(rollout: Rollout, sample: Sample, context: TargetContext) -> BuiltTarget:
     """The target for one rollout of a sample, in the style that the configuration asks for.
 
-    A rollout without a readable container teaches all ground truth from an empty start. So does
-    one that the engine failed to make: its text is no word of the model's, and so every sample of
-    a step teaches something whatever the engine does. Both are counted. A truncated rollout is
-    read up to its last whole record. Never raises on what a model wrote; DataError for a
-    description of the sample's that is not valid Unicode.
+    A rollout without a readable container teaches all ground truth from an empty start, and so
+    does, in the prefix style, one that nothing can stand behind (see `lasting`). So does one that
+    the engine failed to make: its text is no word of the model's, and so every sample of a step
+    teaches something whatever the engine does. Both are counted. A truncated rollout is read up to
+    its last whole record. Never raises on what a model wrote; DataError for a description of the
+    sample's that is not valid Unicode.
     """
     reading = read_rollout(
         rollout, tokenizer=context.tokenizer, table=context.table, dialect=context.dialect
     )
+    if reading.status == "read" and context.config.target == "prefix":
+        reading = lasting(reading, context.dialect)
     truth = true_objects(sample, context)
     counts = _counts(reading, truth)
     # As many drops as the rollout had, the multiplier is applied once.
@@ -95,6 +99,7 @@ def _counts(reading: ReadRollout, truth: TrueObjects) -> TargetCounts:
     """Counts that do not depend on the matching."""
     failed, invalid = reading.status == "failed", reading.status == "invalid"
     parsed = reading.parsed
+    kept = sum(record.reason is None for record in reading.whole) if not invalid else 0
     return TargetCounts(
         rollouts=1,
         failed=int(failed),
@@ -103,7 +108,7 @@ def _counts(reading: ReadRollout, truth: TrueObjects) -> TargetCounts:
         retokenised=int(reading.origin == "tokenised" and not failed),
         found=0 if failed else parsed.objects_found,
         dropped=0 if failed else len(parsed.drops),
-        unread=parsed.objects_valid if invalid else 0,
+        unread=0 if failed else parsed.objects_valid - kept,
         annotated=len(truth.written) + len(truth.crowd) + truth.degenerate,
         crowd=len(truth.crowd),
         degenerate=truth.degenerate,

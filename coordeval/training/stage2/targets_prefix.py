@@ -119,7 +119,7 @@ def _extended(
     last = reading.whole[-1] if reading.whole else None
     prefix_end = last.end if last is not None else reading.inside
     closing = closing_text(dialect)
-    left_open = _left_open(reading)
+    left_open = left_open_text(reading)
     if not missed:
         closing = left_open + closing
     if not missed and own.text.startswith(closing, prefix_end):
@@ -127,9 +127,9 @@ def _extended(
         if cut.char == prefix_end + len(closing):
             written = TokenText(own.token_ids[: cut.token], context.table)
             return _Extended(written, cut.token, prefix_end, ())
-    number = max([len(reading.whole), *_map_numbers(reading)])
+    number = next_number(reading)
     added = [
-        lead_text(dialect, len(reading.whole) + step, number + step + 1)
+        lead_text(dialect, len(reading.whole) + step, number + step)
         + render_record(obj.desc, obj.kind, obj.bins, dialect)
         for step, obj in enumerate(missed)
     ]
@@ -144,7 +144,7 @@ def _extended(
     return _Extended(written, cut.token, prefix_end, widths)
 
 
-def _left_open(reading: ReadRollout) -> str:
+def left_open_text(reading: ReadRollout) -> str:
     """What closes the lists and objects that stand open between whole records, as in `[[{...}`."""
     ends = [reading.inside, *(record.end for record in reading.whole)]
     between = zip(ends, (record.start for record in reading.whole), strict=False)
@@ -158,11 +158,11 @@ def _left_open(reading: ReadRollout) -> str:
     return "".join(reversed(closers))
 
 
-def _map_numbers(reading: ReadRollout) -> list[int]:
-    """Numbers of the entries of a map that hold whole records; none for a list."""
+def next_number(reading: ReadRollout) -> int:
+    """The number of the entry of a map that comes behind all whole records."""
     text = reading.written.text
     keys = (_MAP_KEY.search(text, 0, record.start) for record in reading.whole)
-    return [int(key.group(1)) for key in keys if key is not None]
+    return 1 + max([len(reading.whole), *(int(key.group(1)) for key in keys if key is not None)])
 
 
 def _written_width(piece: str, context: TargetContext) -> int:
@@ -245,4 +245,12 @@ def _own_part(
     return part, slots_fit, usual
 
 
-__all__ = ["PrefixTarget", "closing_text", "lead_text", "opening_text", "prefix_target"]
+__all__ = [
+    "PrefixTarget",
+    "closing_text",
+    "lead_text",
+    "left_open_text",
+    "next_number",
+    "opening_text",
+    "prefix_target",
+]

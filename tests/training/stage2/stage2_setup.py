@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked_scripts import run_script
 from stage1_setup import ROOT, rows, weights
 from stage1_setup import config as stage1_config
 
@@ -161,11 +160,4 @@ def killed_worker(path, *arguments):
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, WORKER.parent, WORKER.parents[1]))),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
-    return subprocess.run(
-        [sys.executable, str(WORKER), str(path), *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return run_script(WORKER, path, *arguments, env=environment)

@@ -1,8 +1,5 @@
 """Channel A on models as they are trained: adapters, rows alone, checkpointing, mixed precision."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +7,7 @@ import pytest
 import torch
 from channel_a_setup import Material, gradients, same, stage2, step, tiny_model
 from context_reference import slow_loss, slow_terms
+from stage1_setup import spread
 
 from coordeval.training.config import DataConfig, TrainConfig, TuneConfig
 from coordeval.training.stage2.channel_a import ChannelA
@@ -218,16 +216,6 @@ def test_the_channel_is_one(material):
 @pytest.mark.slow
 def test_two_processes_see_one_forward_pass(tmp_path):
     """DistributedDataParallel gives one process's gradients, also where a rank has no slot."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    worker = Path(__file__).with_name("channel_a_worker.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launch, str(worker), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = spread(Path(__file__).with_name("channel_a_worker.py"), tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "both processes agree" in done.stdout

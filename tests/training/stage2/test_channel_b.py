@@ -26,6 +26,7 @@ from coordeval.training.stage2.config import (
     ChannelBConfig,
     Stage2Config,
     TermWeights,
+    TokenWeights,
 )
 from coordeval.training.stage2.open_channel_b import open_channel_b
 from coordeval.training.stage2.prompts import BatchPrompt, check_prompt, prompts_of
@@ -425,6 +426,30 @@ def test_no_weight_at_all_is_refused():
     )
     with pytest.raises(ConfigError, match="no term has a weight"):
         channel_b_objective(config, range(1000))
+
+
+@pytest.mark.parametrize(
+    ("alone", "named"),
+    [
+        ({"unlikelihood": 1.0, "target": "prefix"}, "unlikelihood"),
+        (
+            {
+                "text_ce": 1.0,
+                "tokens": TokenWeights(matched_struct=0, missed_struct=0, missed_desc=0, closing=0),
+            },
+            "text_ce",
+        ),
+    ],
+)
+def test_a_term_that_has_nothing_to_stand_on_is_no_term(alone, named):
+    """Prefix targets leave out no repeats, and tokens that weigh nothing are not taught."""
+    nothing = TermWeights(**dict.fromkeys(TermWeights().by_name(), 0.0))
+    channel = ChannelBConfig(**({"text_ce": 0, "unlikelihood": 0, "weights": nothing} | alone))
+    config = Stage2Config(coord_gate_weight=0.0, channel_b=channel)
+    with pytest.raises(ConfigError, match=f"no term has a weight.*{named}"):
+        channel_b_objective(config, range(1000))
+    gated = replace(config, coord_gate_weight=1.0)
+    assert "gate" in channel_b_objective(gated, range(1000)).weights
 
 
 @pytest.mark.parametrize(("stage", "refused"), [(2, False), (3, True)])

@@ -123,6 +123,15 @@ def test_the_server_reads_the_present_weights_before_every_rollout(serve):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(("name", "value"), [("concurrency", 0), ("retries", -1), ("timeout_s", 0)])
+def test_numbers_that_no_request_could_be_sent_with_are_refused(base, tmp_path, name, value):
+    """A training that would wait for ever says so before it starts."""
+    server = {"engine": "server", "server": "http://127.0.0.1:9", "decode": {name: value}}
+    parts = parts_of(base, tmp_path / "run", rollout=server)
+    with pytest.raises(ConfigError, match=rf"stage2\.channel_b\.rollout\.decode: {name} "):
+        rollouts_of(parts)
+
+
 def test_a_process_without_samples_still_hands_the_weights_over(serve):
     """Process 0 may have nothing to roll out while others wait for the server to be ready."""
     parts, double, _ = serve()
@@ -190,3 +199,15 @@ def test_requests_go_with_their_seeds_and_views(serve):
     rollouts.roll(parts.model, parts.train.samples[:1], step=4)
     other = [b for b in double.bodies if "messages" in b and b["temperature"]][-1]
     assert json.dumps(other["seed"]) != again
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "ftp://host:1", "http://host:99999999", " ", "http://u:p@localhost:1"]
+)
+def test_a_malformed_address_is_refused_under_the_key_that_it_stands_at(base, tmp_path, address):
+    """Who writes YAML is told of a key of it, not of an option of another command."""
+    parts = parts_of(base, tmp_path / "run", rollout={"engine": "server", "server": address})
+    with pytest.raises(ConfigError, match=r"stage2\.channel_b\.rollout\.server") as error:
+        rollouts_of(parts)
+    assert "--" not in str(error.value)
+    assert str(error.value).count("rollout.server") == 1

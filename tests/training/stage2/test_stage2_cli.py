@@ -103,3 +103,31 @@ def test_training_has_the_evaluator_in_the_loop(best, tmp_path):
     assert (out / "best" / "model.safetensors").is_file()
     meta = json.loads((out / "training.json").read_text())
     assert meta["stage"] == 2 and meta["model"]["path"] == str(best)
+
+
+ZEROS = {"weights": dict.fromkeys(("soft_ce", "w1", "smooth_l1", "ciou"), 0.0), "text_ce": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "term"),
+    [
+        ({"b_ratio": 0.0, "channel_a": ZEROS | {"anchor": {"w1": 1.0}}}, "loss/A1/w1"),
+        ({"b_ratio": 1.0, "channel_b": ZEROS}, "loss/B/unlikelihood"),
+    ],
+)
+def test_a_channel_of_one_term_trains(best, tmp_path, given, term):
+    """Anchors alone, unlikelihood alone: what has a weight is enough."""
+    settings = config(
+        best,
+        tmp_path / "run",
+        stage2=STAGE2 | given | {"coord_gate_weight": 0.0},
+        data=DATA,
+        trainer={"max_steps": 1, "eval_strategy": "steps", "eval_steps": 1},
+    )
+    (tmp_path / "two.yaml").write_text(config_yaml(settings))
+    code, _ = _run(str(tmp_path / "two.yaml"))
+    (row,) = rows(tmp_path / "run")
+    assert code == 0
+    assert [key for key in row if key.startswith("loss/")] == [term]
+    (evaluated,) = rows(tmp_path / "run", evaluations=True)
+    assert evaluated["eval_loss"] is not None

@@ -130,3 +130,36 @@ def test_the_evaluated_objective_has_the_weights_that_train_on_the_truth():
     }
     assert both.sigma == 4.0 and not both.joint_ce
     assert (alone.text_ce, alone.weights()["w1"], alone.weights()["giou"]) == (5.0, 0.6, 0.1)
+
+
+NOTHING = dict.fromkeys(("soft_ce", "w1", "smooth_l1", "ciou"), 0.0)
+NO_A = {"coord_gate_weight": 0.0, "channel_a": {"text_ce": 0.0, "weights": NOTHING}}
+NO_B = {
+    "b_ratio": 1.0,
+    "coord_gate_weight": 0.0,
+    "channel_b": {"text_ce": 0.0, "weights": NOTHING, "unlikelihood": 0.0},
+}
+
+
+def test_anchors_alone_are_evaluated_as_they_train():
+    """They stand on the teacher-forced pass, which is the one that is evaluated."""
+    channel = NO_A["channel_a"] | {"anchor": {"w1": 0.3, "giou": 2.0}}
+    plain = plain_objective(_built(stage=2, stage2=NO_A | {"channel_a": channel}).stage2)
+    assert {name: value for name, value in plain.weights().items() if value} == {
+        "w1": 0.3,
+        "giou": 2.0,
+    }
+
+
+def test_unlikelihood_alone_is_evaluated_by_the_text():
+    """It is taken of rollouts only, of which an evaluation on the truth has none."""
+    channel = NO_B["channel_b"] | {"unlikelihood": 2.0}
+    plain = plain_objective(_built(stage=2, stage2=NO_B | {"channel_b": channel}).stage2)
+    assert {name: value for name, value in plain.weights().items() if value} == {"text_ce": 1.0}
+
+
+@pytest.mark.parametrize("given", [NO_A, NO_B])
+def test_no_weight_at_all_leaves_nothing_to_evaluate(given):
+    """Where the one channel has no term there is no objective either."""
+    with pytest.raises(ConfigError, match=r"stage2\.channel_[ab]: no term has a weight"):
+        plain_objective(_built(stage=2, stage2=given).stage2)

@@ -382,3 +382,47 @@ def test_the_drop_multiplier_is_applied_once(multiplier):
     assert target.weights_T[-1] == multiplier
     clean = build_target(rollout('{"objects": []}'), sample(TRUE_DOG), own)
     assert set(clean.weights_T.tolist()) == {0.0, 1.0}
+
+
+INNER = [("red circle", (10, 10, 100, 100)), ("green square", (200, 200, 300, 300))]
+
+
+def _record(desc, bins):
+    return f'{{"desc": "{desc}", "bbox_2d": [{", ".join(map(coord_token, bins))}]}}'
+
+
+@pytest.mark.parametrize("ending", ["", ", ", ', {"desc": "bl'])
+def test_behind_a_container_within_a_container_that_was_cut_off_nothing_can_stand(ending):
+    """Closed, the outer record would swallow all that stands in it and behind it."""
+    text = '{"objects": [{"objects": [' + ", ".join(_record(*one) for one in INNER) + ending
+    missed = ("red circle", (500, 500, 600, 600))
+    truth = sample(*(box(desc, *bins) for desc, bins in [*INNER, missed]))
+    target = build_target(rollout(text, finish="length"), truth, context(target="prefix"))
+    assert text_of(target.token_ids) == (
+        '{"objects": [' + ", ".join(_record(*one) for one in [*INNER, missed]) + "]}"
+    )
+    assert parse(text_of(target.token_ids), context().dialect).conforming
+    counts = target.counts
+    assert (counts.matched, counts.missed, counts.invalid) == (0, 3, 0)
+    assert counts.found == counts.unread + counts.dropped
+
+
+def test_what_stands_before_a_container_within_a_container_is_kept():
+    """Only what cannot be gone on from is left out."""
+    first = _record(*INNER[0])
+    text = f'{{"objects": [{first}, {{"objects": [{_record(*INNER[1])}, {first}, {first}'
+    truth = sample(*(box(desc, *bins) for desc, bins in INNER))
+    target = build_target(rollout(text, finish="length"), truth, context(target="prefix"))
+    assert text_of(target.token_ids) == f'{{"objects": [{first}, {_record(*INNER[1])}]}}'
+    assert (target.counts.matched, target.counts.missed) == (1, 1)
+
+
+def test_a_map_within_another_object_that_was_cut_off_teaches_the_truth():
+    """Nothing closes it: the object around it would stay open."""
+    text = '{"objects": {"object_1": {"bbox_2d": [<|coord_182|>, '
+    dialect = context("object-map-bare").dialect
+    target = build_target(
+        rollout(text, finish="length"), sample(), context("object-map-bare", target="prefix")
+    )
+    assert parse(text_of(target.token_ids), dialect).conforming
+    assert target.counts.invalid == 1
