@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from tables import Cell
 
 NOTE = (
-    "its tokens and their log-probabilities, ground truth. Lines are read one at a time; what "
-    "stays per rollout is its text, its token arrays, and per object its columns and matches, "
-    "because AP, ties and repeats are questions to all of them."
+    "its tokens and their log-probabilities, ground truth. Lines are read one at a time and go "
+    "through in parts; tables are written in parts. What stays grows all the same, because AP, "
+    "ties and classes are questions to all detections: per image its packed text and its counts "
+    "at ten thresholds, per object some 130 bytes (box, class, score, what it repeats, its pairs "
+    "where it has any, what the tables say of it). Below some thousand rollouts the column also "
+    "holds buffers that stop growing."
 )
 SCALES = (1, 8, 32)
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {

@@ -9,15 +9,16 @@ import contextlib
 import io
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+PART_OBJECTS = 1 << 16
 EngineName = Literal["hotcoco", "pycocotools"]
 COCO_KEYS: tuple[str, ...] = (
     "AP",
@@ -87,7 +88,46 @@ def engine_versions() -> dict[str, str]:
 def evaluate(
     truth: CocoTruth, detections: CocoDetections, engine: EngineName | None = None
 ) -> CocoOutcome:
-    """Run one engine. Empty ground truth or detections are fine; masks give mask AP."""
+    """Run one engine. Empty ground truth or detections are fine; masks give mask AP.
+
+    COCO's numbers are means over classes that know nothing of each other. So a large run goes
+    through the engine some classes at a time, in the order of their ids, and the means are taken
+    over all: the same numbers to the last bit, in the memory of the largest part.
+    """
+    parts = [
+        _evaluate_part(part, its_detections, engine)
+        for part, its_detections in parts_by_category(truth, detections, PART_OBJECTS)
+    ]
+    precision = np.concatenate([part.precision for part in parts], axis=2)
+    if len(parts) == 1:
+        stats = parts[0].stats
+    else:
+        recall = np.concatenate([part.recall for part in parts], axis=1)
+        stats = coco_stats(precision, recall)
+    categories = [category for part in parts for category in part.categories]
+    headline = precision[:, :, :, 0, -1]
+    return CocoOutcome(
+        stats={key: _or_none(value) for key, value in zip(COCO_KEYS, stats, strict=True)},
+        ap_by_category=_by_category(headline, categories),
+        ap50_by_category=_by_category(headline[:1], categories),
+    )
+
+
+class _Part(NamedTuple):
+    """What an engine says of some classes: its twelve numbers, and the tables behind them.
+
+    `precision` (thresholds, recall points, classes, areas, limits), `recall` without the points.
+    """
+
+    stats: list[float]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    categories: list[int]
+
+
+def _evaluate_part(
+    truth: CocoTruth, detections: CocoDetections, engine: EngineName | None
+) -> _Part:
     with contextlib.redirect_stdout(io.StringIO()):
         if (engine or default_engine()) == "hotcoco":
             run = hotcoco_run(truth, detections)
@@ -96,14 +136,90 @@ def evaluate(
         run.evaluate()
         run.accumulate()
         run.summarize()
-    stats = [float(value) for value in run.stats]
-    precision = np.asarray(run.eval["precision"])[:, :, :, 0, -1]
-    categories = [int(category) for category in run.params.catIds]
-    return CocoOutcome(
-        stats={key: _or_none(value) for key, value in zip(COCO_KEYS, stats, strict=True)},
-        ap_by_category=_by_category(precision, categories),
-        ap50_by_category=_by_category(precision[:1], categories),
+    return _Part(
+        stats=[float(value) for value in run.stats],
+        precision=np.array(run.eval["precision"]),
+        recall=np.array(run.eval["recall"]),
+        categories=[int(category) for category in run.params.catIds],
     )
+
+
+def parts_by_category(
+    truth: CocoTruth, detections: CocoDetections, most_objects: int
+) -> Iterator[tuple[CocoTruth, CocoDetections]]:
+    """Classes in the order of their ids, as many at once as have `most_objects` together.
+
+    A class with more than that is a part of its own. Everything is one part where it fits.
+    """
+    if len(truth.object_image) + len(detections.object_image) <= most_objects:
+        yield truth, detections
+        return
+    ids = np.unique(truth.category_ids)
+    place = np.concatenate([truth.object_category, detections.object_category])
+    sizes = np.bincount(np.searchsorted(ids, place), minlength=len(ids)).tolist()
+    first, held = 0, 0
+    for number, size in enumerate(sizes):
+        if held and held + size > most_objects:
+            yield _of_categories(truth, detections, ids[first:number])
+            first, held = number, 0
+        held += size
+    yield _of_categories(truth, detections, ids[first:])
+
+
+def _of_categories(
+    truth: CocoTruth, detections: CocoDetections, ids: NDArray[np.int64]
+) -> tuple[CocoTruth, CocoDetections]:
+    """The objects of some categories, and the images that hold any of them."""
+    of_truth = np.flatnonzero(np.isin(truth.object_category, ids))
+    of_detections = np.flatnonzero(np.isin(detections.object_category, ids))
+    object_image = truth.object_image[of_truth]
+    detection_image = detections.object_image[of_detections]
+    images = np.isin(truth.image_ids, np.concatenate([object_image, detection_image]))
+    return (
+        CocoTruth(
+            image_ids=truth.image_ids[images],
+            sizes_wh=truth.sizes_wh[images],
+            category_ids=ids,
+            object_image=object_image,
+            object_category=truth.object_category[of_truth],
+            boxes_xywh=truth.boxes_xywh[of_truth],
+            area=truth.area[of_truth],
+            crowd=truth.crowd[of_truth],
+            masks=_rows(truth.masks, of_truth),
+        ),
+        CocoDetections(
+            object_image=detection_image,
+            object_category=detections.object_category[of_detections],
+            boxes_xywh=detections.boxes_xywh[of_detections],
+            scores=detections.scores[of_detections],
+            masks=_rows(detections.masks, of_detections),
+        ),
+    )
+
+
+def _rows(masks: Sequence[Any] | None, rows: NDArray[np.int64]) -> list[Any] | None:
+    return None if masks is None else [masks[row] for row in rows.tolist()]
+
+
+def coco_stats(
+    precision: NDArray[np.float64],  # (T, R, K, A, M)
+    recall: NDArray[np.float64],  # (T, K, A, M)
+) -> list[float]:
+    """COCO's twelve numbers from an engine's tables, -1 where nothing is known.
+
+    As pycocotools' `summarize` takes them: means over all that is not -1. Areas are all, small,
+    medium, large; limits 1, 10, 100 detections.
+    """
+    parts = [
+        precision[..., 0, 2],
+        precision[:1, ..., 0, 2],
+        precision[5:6, ..., 0, 2],
+        *(precision[..., area, 2] for area in (1, 2, 3)),
+        *(recall[..., 0, limit] for limit in (0, 1, 2)),
+        *(recall[..., area, 2] for area in (1, 2, 3)),
+    ]
+    known = [part[part > -1] for part in parts]
+    return [float(part.mean()) if len(part) else -1.0 for part in known]
 
 
 def _or_none(value: float) -> float | None:

@@ -1,39 +1,35 @@
-"""Rollouts to columns: parse every text once, check what must hold, lay everything out flat."""
+"""Rollouts to columns: parse every text once, check what must hold, lay everything out flat.
+
+Rollouts go through in parts: what is large about them (texts, tokens, parsed records) is held for
+the rollouts of one part only.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import chain
+import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coordeval.errors import DataError
-from coordeval.metrics.classes import NAME_RULES
-from coordeval.metrics.columns import (
-    Columns,
-    GtColumns,
-    ImageEntry,
-    RecordColumns,
-)
-from coordeval.metrics.geometry import polygon_area, whole_pixels_clamped
-from coordeval.metrics.iou import Shapes, areas
-from coordeval.metrics.names.matching import find_classes
+from coordeval.metrics.columns import Columns, ImageEntry, RecordColumns, WrittenPart
+from coordeval.metrics.layout import Layout
 from coordeval.metrics.other_samples import OtherSamples
-from coordeval.metrics.pred_columns import pred_columns
 from coordeval.parsers import parse
 from coordeval.parsers.dialects import value_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from coordeval.coords import CoordFrame
-    from coordeval.metrics.columns import PredColumns
     from coordeval.metrics.protocols import Protocol
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Category, GroundTruthObject, ParsedRollout, Rollout
+
+PART_ROLLOUTS = 256
+PART_CHARS = 1 << 22
+_NO_ISSUES: Mapping[str, int] = {}
 
 
 def collect(
@@ -45,6 +41,7 @@ def collect(
     protocol: Protocol,
     dataset_classes: Sequence[Category] | None = None,
     progress: Callable[[int], None] | None = None,
+    each_part: Callable[[WrittenPart], None] | None = None,
 ) -> Columns:
     """Read rollouts into columns: sample_index 0 is what is scored, the rest goes to `others`.
 
@@ -53,43 +50,92 @@ def collect(
     `categories` are the classes to score over, `dataset_classes` those that category ids of the
     run mean (by default the same). Rollouts with an engine error keep their ground truth
     and lose their text. `progress` is called with the number of rollouts read so far.
+
+    `each_part` sees some hundred images at a time, in the order of the run, with their tokens; it
+    may pack them (`ImageEntry.pack`). Without it all tokens are kept.
     """
-    images: list[ImageEntry] = []
-    records = RecordColumns()
-    gt: list[tuple[int, tuple[GroundTruthObject, ...]]] = []
-    seen: set[tuple[str, int]] = set()
+    layout = Layout(protocol, value_frame(dialect, frame))
+    once = _Once()
     others = OtherSamples(dialect)
+    part = _Part()
+    num_read = 0
+
+    def finish_part() -> None:
+        layout.add(part.images, part.records, part.truth, part.scores)
+        if each_part is not None:
+            each_part(part.written())
+
     for rollout in rollouts:
-        key = (rollout.id, rollout.sample_index)
-        if key in seen:
-            raise DataError(
-                f"id {rollout.id!r} (sample_index {rollout.sample_index}) stands twice in the run; "
-                "keep one line for each"
-            )
-        seen.add(key)
+        once.check(rollout)
         if rollout.sample_index != 0:
             others.add(rollout)
             continue
-        entry, parsed = _read_rollout(rollout, len(images), len(records), dialect)
-        if parsed is not None:
-            _append_records(records, parsed, entry.index)
-        images.append(entry)
-        gt.append((entry.index, rollout.gt))
+        part.add(rollout, num_read, len(layout.records), dialect)
+        num_read += 1
+        if part.is_full:
+            finish_part()
+            part = _Part()
         if progress is not None:
-            progress(len(images))
-    columns = _lay_out(
-        images,
-        records,
-        gt,
+            progress(num_read)
+    finish_part()
+    return layout.columns(
         others,
-        dialect=dialect,
-        frame=frame,
         categories=categories,
-        protocol=protocol,
-        dataset_classes=categories if dataset_classes is None else dataset_classes,
+        dataset_classes=(categories if dataset_classes is None else dataset_classes) or (),
     )
-    columns.extra["other_samples"] = len(others)
-    return columns
+
+
+class _Once:
+    """Refuses an (id, sample_index) that comes again."""
+
+    def __init__(self) -> None:
+        self._headline: set[str] = set()
+        self._others: set[tuple[str, int]] = set()
+
+    def check(self, rollout: Rollout) -> None:
+        """Remember a rollout; the ids of the headline are held as they are, most being those."""
+        index = rollout.sample_index
+        if rollout.id in self._headline if index == 0 else (rollout.id, index) in self._others:
+            raise DataError(
+                f"id {rollout.id!r} (sample_index {index}) stands twice in the run; "
+                "keep one line for each"
+            )
+        if index == 0:
+            self._headline.add(rollout.id)
+        else:
+            self._others.add((rollout.id, index))
+
+
+@dataclass(slots=True)
+class _Part:
+    """Some rollouts, parsed; `records.image` counts from the first of them."""
+
+    images: list[ImageEntry] = field(default_factory=list)
+    records: RecordColumns = field(default_factory=RecordColumns)
+    truth: list[tuple[GroundTruthObject, ...]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    chars: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.images) >= PART_ROLLOUTS or self.chars >= PART_CHARS
+
+    def add(self, rollout: Rollout, index: int, first_record: int, dialect: Dialect) -> None:
+        """Parse a rollout; `first_record` records stand before this part."""
+        first_record += len(self.records)
+        entry, parsed = _read_rollout(rollout, index, first_record, dialect)
+        if parsed is not None:
+            _append_records(self.records, parsed, len(self.images))
+        if entry.has_scores:
+            self.scores.extend(rollout.scores or ())
+        self.images.append(entry)
+        self.truth.append(rollout.gt)
+        self.chars += len(rollout.text)
+
+    def written(self) -> WrittenPart:
+        """Its texts and records."""
+        image = np.asarray(list(self.records.image), dtype=np.int64)
+        return WrittenPart(images=self.images, records=self.records, record_image=image)
 
 
 def _read_rollout(
@@ -97,12 +143,13 @@ def _read_rollout(
 ) -> tuple[ImageEntry, ParsedRollout | None]:
     failed = rollout.failed
     parsed = None if failed else parse(rollout.text, dialect)
-    issues: dict[str, int] = {}
+    issues = _NO_ISSUES
     num_found = num_valid = 0
     if parsed is not None:
-        issues = dict(parsed.issues)
+        if parsed.issues:
+            issues = dict(parsed.issues)
         if rollout.finish_reason == "loop_guard":
-            issues["stopped_by_guard"] = 1
+            issues = {**issues, "stopped_by_guard": 1}
         num_found, num_valid = len(parsed.records), len(parsed.objects)
         if rollout.scores is not None and len(rollout.scores) != num_found:
             raise DataError(
@@ -118,9 +165,9 @@ def _read_rollout(
         width=rollout.width,
         height=rollout.height,
         failed=failed,
-        finish_reason=rollout.finish_reason,
+        finish_reason=rollout.finish_reason and sys.intern(rollout.finish_reason),
         error=rollout.error,
-        text="" if failed else rollout.text,
+        written="" if failed else rollout.text,
         issues=issues,
         conforming=parsed is not None
         and parsed.conforming
@@ -129,7 +176,8 @@ def _read_rollout(
         num_found=num_found,
         num_valid=num_valid,
         num_gt_written=len(rollout.gt),
-        scores=None if failed else rollout.scores,
+        has_scores=not failed and rollout.scores is not None,
+        num_tokens=None if failed or rollout.token_ids is None else len(rollout.token_ids),
         token_ids=None
         if failed or rollout.token_ids is None
         else np.asarray(rollout.token_ids, dtype=np.int64),
@@ -158,164 +206,6 @@ def _append_records(records: RecordColumns, parsed: ParsedRollout, index: int) -
     records.detail.extend(detail)
     records.evidence.extend(evidence)
     records.slot.extend(slot)
-
-
-def _lay_out(
-    images: list[ImageEntry],
-    records: RecordColumns,
-    gt: list[tuple[int, tuple[GroundTruthObject, ...]]],
-    others: OtherSamples,
-    *,
-    dialect: Dialect,
-    frame: CoordFrame,
-    categories: Sequence[Category] | None,
-    protocol: Protocol,
-    dataset_classes: Sequence[Category] | None,
-) -> Columns:
-    normalise = _Memo(NAME_RULES[protocol.name_rule])
-    names = find_classes(
-        protocol.names,
-        categories=categories,
-        truth=(obj.desc for _, objects in gt for obj in objects),
-        predicted=(desc for desc in chain(records.desc, others.descs()) if desc is not None),
-        normalise=normalise,
-        category_ids=_category_ids(gt, normalise),
-    )
-    codes = names.codes
-    sizes_wh = np.array([(entry.width, entry.height) for entry in images], dtype=np.int64)
-    sizes_wh = sizes_wh.reshape(-1, 2)
-    gt_columns = _gt_columns(gt, len(images), normalise, codes)
-    record_image = np.asarray(records.image, dtype=np.int64)
-    record_valid = np.array([reason is None for reason in records.reason], dtype=bool)
-    pixel_frame = value_frame(dialect, frame)
-
-    def predictions(
-        records: RecordColumns, image: NDArray[np.int64], valid: NDArray[np.bool_]
-    ) -> PredColumns:
-        pred = pred_columns(records, image, valid, sizes_wh, pixel_frame, normalise, codes)
-        if protocol.boxes == "whole_pixels_clamped":
-            pred = replace(pred, shapes=whole_pixels_clamped(pred.shapes, sizes_wh))
-        return pred
-
-    if protocol.boxes == "whole_pixels_clamped":
-        shapes = whole_pixels_clamped(gt_columns.shapes, sizes_wh)
-        gt_columns = replace(gt_columns, shapes=shapes, area=areas(shapes.boxes))
-    return Columns(
-        images=images,
-        records=records,
-        record_image=record_image,
-        record_valid=record_valid,
-        gt=gt_columns,
-        pred=predictions(records, record_image, record_valid),
-        names=names,
-        sizes_wh=sizes_wh,
-        alive=np.array([not entry.failed for entry in images], dtype=bool),
-        others=others.by_index([entry.id for entry in images], predictions),
-        category_codes=_category_codes(gt, dataset_classes or (), normalise, codes),
-        frequency={
-            codes[normalise[category.name]]: category.frequency
-            for category in dataset_classes or ()
-            if category.frequency is not None and normalise[category.name] in codes
-        },
-    )
-
-
-class _Memo(dict[str, str]):
-    """Descriptions to normalised ones; each distinct description is normalised once."""
-
-    def __init__(self, rule: Callable[[str], str]) -> None:
-        super().__init__()
-        self._rule = rule
-
-    def __missing__(self, desc: str) -> str:
-        self[desc] = result = self._rule(desc)
-        return result
-
-
-def _category_ids(
-    gt: list[tuple[int, tuple[GroundTruthObject, ...]]], normalise: dict[str, str]
-) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for _, objects in gt:
-        for obj in objects:
-            if obj.category_id is not None:
-                ids.setdefault(normalise[obj.desc], obj.category_id)
-    return ids
-
-
-def _category_codes(
-    gt: list[tuple[int, tuple[GroundTruthObject, ...]]],
-    dataset_classes: Sequence[Category],
-    normalise: dict[str, str],
-    codes: Mapping[str, int],
-) -> dict[int, int]:
-    """Class code per category id of the dataset: by its class list, and by its objects."""
-    out = {
-        obj.category_id: codes[normalise[obj.desc]]
-        for _, objects in gt
-        for obj in objects
-        if obj.category_id is not None
-    }
-    for category in dataset_classes:
-        code = codes.get(normalise[category.name])
-        if code is not None:
-            out[category.id] = code
-    return out
-
-
-def _gt_columns(
-    gt: list[tuple[int, tuple[GroundTruthObject, ...]]],
-    num_images: int,
-    normalise: dict[str, str],
-    codes: Mapping[str, int],
-) -> GtColumns:
-    image: list[int] = []
-    boxes: list[tuple[float, ...]] = []
-    polygons: dict[int, tuple[float, ...]] = {}
-    area: list[float] = []
-    crowd: list[bool] = []
-    desc: list[str] = []
-    zero_area = np.zeros(num_images, dtype=np.int64)
-    lines = np.zeros(num_images, dtype=np.int64)
-    for index, objects in gt:
-        for obj in objects:
-            if obj.kind == "line":
-                lines[index] += 1
-                continue
-            box, geometric_area = _hull_and_area(obj)
-            if geometric_area <= 0:
-                zero_area[index] += 1
-                continue
-            if obj.kind == "poly":
-                polygons[len(image)] = obj.values_px
-            image.append(index)
-            boxes.append(box)
-            area.append(geometric_area if obj.area is None else obj.area)
-            crowd.append(obj.iscrowd)
-            desc.append(obj.desc)
-    shapes = Shapes(
-        image=np.asarray(image, dtype=np.int64),
-        boxes=np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
-        polygons=polygons,
-    )
-    return GtColumns(
-        shapes=shapes,
-        class_code=np.array([codes[normalise[name]] for name in desc], dtype=np.int64),
-        crowd=np.asarray(crowd, dtype=bool),
-        area=np.asarray(area, dtype=np.float64),
-        desc=desc,
-        zero_area=zero_area,
-        lines=lines,
-    )
-
-
-def _hull_and_area(obj: GroundTruthObject) -> tuple[tuple[float, ...], float]:
-    values = obj.values_px
-    if obj.kind == "bbox_2d":
-        x1, y1, x2, y2 = values
-        return values, max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
-    xs, ys = values[0::2], values[1::2]
-    return (min(xs), min(ys), max(xs), max(ys)), polygon_area(values)
 
 
 __all__ = ["collect"]

@@ -23,6 +23,8 @@ from coordeval.errors import ConfigError, DataError
 from coordeval.metrics.token_map import build_token_map
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from coordeval.metrics.columns import Columns, ImageEntry
@@ -41,8 +43,8 @@ class Confidence:
     source: str
 
 
-def confidence(columns: Columns, source: str, vocabulary: NDArray[np.int64] | None) -> Confidence:
-    """Scores for all predictions of a run.
+def confidence(columns: Columns, source: str, logprob: NDArray[np.float64] | None) -> Confidence:
+    """Scores for all predictions of a run; `logprob` are those of `logprob` or `fused`, if any.
 
     Raises ConfigError for an unknown source, or for a named one that this run cannot give;
     DataError where some rollouts bring `scores` and others that hold records do not.
@@ -58,10 +60,8 @@ def confidence(columns: Columns, source: str, vocabulary: NDArray[np.int64] | No
         given = _given_scores(columns)
         if given is not None:
             return Confidence(values=given, source="scores")
-    if source in ("auto", "logprob", "fused"):
-        values = logprob_scores(columns, vocabulary, fused=source == "fused")
-        if values is not None:
-            return Confidence(values=values, source="fused" if source == "fused" else "logprob")
+    if source in ("auto", "logprob", "fused") and logprob is not None:
+        return Confidence(values=logprob, source="fused" if source == "fused" else "logprob")
     if source != "auto":
         needed = "'scores'" if source == "scores" else "aligned 'token_ids' and 'token_logprobs'"
         raise ConfigError(
@@ -80,65 +80,41 @@ def emission_rank(columns: Columns) -> NDArray[np.float64]:
 
 def _given_scores(columns: Columns) -> NDArray[np.float64] | None:
     with_records = [entry for entry in columns.images if entry.num_found]
-    having = [entry for entry in with_records if entry.scores is not None]
+    having = [entry for entry in with_records if entry.has_scores]
     if not having:
         return None
     if len(having) != len(with_records):
-        lacking = next(entry for entry in with_records if entry.scores is None)
+        lacking = next(entry for entry in with_records if not entry.has_scores)
         raise DataError(
             f"id {lacking.id!r} has no 'scores' while {having[0].id!r} has them; "
             "give them for every rollout or for none"
         )
-    flat = [score for entry in having for score in entry.scores or ()]
-    return np.asarray(np.array(flat, dtype=np.float64)[columns.pred.record], dtype=np.float64)
+    return columns.record_scores[columns.pred.record]
 
 
-def logprob_scores(
-    columns: Columns, vocabulary: NDArray[np.int64] | None, *, fused: bool
-) -> NDArray[np.float64] | None:
-    """Exp of the mean log-probability per prediction; None unless every prediction has one."""
-    if vocabulary is None or not len(columns.pred):
-        return None
-    out = np.empty(len(columns.pred))
-    bounds = np.searchsorted(columns.pred.shapes.image, np.arange(columns.num_images + 1)).tolist()
-    for entry in columns.images:
-        low, high = bounds[entry.index], bounds[entry.index + 1]
-        if low == high:
-            continue
-        values = _image_scores(columns, entry, vocabulary, range(low, high), fused=fused)
-        if values is None:
-            return None
-        out[low:high] = values
-    return out
-
-
-def _image_scores(
-    columns: Columns,
+def image_scores(
     entry: ImageEntry,
+    objects: Sequence[tuple[int, int, tuple[int, ...]]],
     vocabulary: NDArray[np.int64],
-    rows: range,
     *,
     fused: bool,
 ) -> list[float] | None:
+    """Exp of the mean log-probability of each box of one image; None unless every one has one.
+
+    `objects` are start, end (characters) and values of its predictions.
+    """
     ids, logprobs = entry.token_ids, entry.token_logprobs
     if ids is None or logprobs is None or len(ids) != len(logprobs):
         return None
+    text = entry.text
     token_map = build_token_map(
-        entry.text, ids, vocabulary, ends_with_end_token=entry.finish_reason == "stop"
+        text, ids, vocabulary, ends_with_end_token=entry.finish_reason == "stop"
     )
     if not token_map.aligned:
         return None
-    records = columns.records
-    values: list[float] = []
-    for row in rows:
-        record = int(columns.pred.record[row])
-        slots = geometry_slots(
-            entry.text,
-            token_map,
-            records.start[record],
-            records.end[record],
-            records.values[record] or (),
-        )
+    out: list[float] = []
+    for start, end, values in objects:
+        slots = geometry_slots(text, token_map, start, end, values)
         if slots is None:
             return None
         chosen = logprobs[token_map.token[slots[0] : slots[1]]]
@@ -147,11 +123,11 @@ def _image_scores(
         score = float(np.exp(chosen.mean()))
         if fused:
             first_char = int(token_map.char_start[slots[0]])
-            desc_first = '"desc"' in entry.text[records.start[record] : first_char]
+            desc_first = '"desc"' in text[start:first_char]
             desc = _desc_score(logprobs, token_map, *slots, desc_first=desc_first)
             score = BOX_WEIGHT * score + DESC_WEIGHT * desc
-        values.append(score)
-    return values
+        out.append(score)
+    return out
 
 
 def geometry_slots(
@@ -206,6 +182,6 @@ __all__ = [
     "confidence",
     "emission_rank",
     "geometry_slots",
-    "logprob_scores",
+    "image_scores",
     "tied_fraction",
 ]

@@ -56,7 +56,7 @@ def count_metrics(columns: Columns) -> dict[str, float | None]:
 
 def token_counts(columns: Columns) -> list[int | None]:
     """Generated tokens per image (the end token included); None without token ids."""
-    return [None if entry.token_ids is None else len(entry.token_ids) for entry in columns.images]
+    return [entry.num_tokens for entry in columns.images]
 
 
 def token_metrics(columns: Columns) -> dict[str, float | None]:

@@ -44,7 +44,7 @@ def dup_metrics(
 
 
 def _wasted(columns: Columns, loops: Sequence[LoopFinding]) -> int | None:
-    if all(entry.token_ids is None for entry in columns.images):
+    if all(entry.num_tokens is None for entry in columns.images):
         return None
     total = 0
     for loop in loops:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coordeval.metrics.columns import Columns
+    from coordeval.metrics.columns import Written
 
 LARGEST_COORDINATE = 10**9
 MASK_CANVAS = 1000
@@ -39,7 +39,7 @@ class Duplicates:
     near: NDArray[np.bool_]
 
 
-def find_duplicates(columns: Columns, name_of: dict[str, str]) -> Duplicates:
+def find_duplicates(columns: Written, name_of: dict[str, str]) -> Duplicates:
     """Mark exact and near repeats; `name_of` maps a description to its normalised form."""
     records = columns.records
     num = len(records)
@@ -62,7 +62,7 @@ def find_duplicates(columns: Columns, name_of: dict[str, str]) -> Duplicates:
 
 
 def _record_keys(
-    columns: Columns, name_of: dict[str, str], *, all_readable: bool
+    columns: Written, name_of: dict[str, str], *, all_readable: bool
 ) -> NDArray[np.int64]:
     records, images = columns.records, columns.images
     keys: Iterator[object]
@@ -89,7 +89,7 @@ def _record_keys(
 
 
 def _first_boxes(
-    columns: Columns, name_of: dict[str, str], wanted: NDArray[np.bool_]
+    columns: Written, name_of: dict[str, str], wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Boxes as written (N, 4), their record rows, and one number per (image, name)."""
     records = columns.records
@@ -119,7 +119,7 @@ def _comparable(values: tuple[int, ...] | None, least: int, most: int | None = N
 
 
 def _near_polygons(
-    columns: Columns, name_of: dict[str, str], wanted: NDArray[np.bool_]
+    columns: Written, name_of: dict[str, str], wanted: NDArray[np.bool_]
 ) -> Iterator[int]:
     """Rows of polygons whose mask has IoU >= NEAR_IOU with an earlier one of the same name."""
     records = columns.records
@@ -139,7 +139,7 @@ def _whole_points(values: tuple[int, ...]) -> list[int]:
     return list(values[: 2 * (len(values) // 2)])
 
 
-def _near_in_group(columns: Columns, rows: list[int]) -> Iterator[int]:
+def _near_in_group(columns: Written, rows: list[int]) -> Iterator[int]:
     from pycocotools import mask as mask_api
 
     points = [_whole_points(columns.records.values[row] or ()) for row in rows]

@@ -21,6 +21,7 @@ from coordeval.metrics.matching import (
     match_optimal,
     prefer_first_copies,
 )
+from coordeval.metrics.sparse_rows import SparseRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,19 +48,24 @@ class Matched:
     """The outcome at every threshold (T) for one way of matching.
 
     `partner` (T, predictions) holds ground-truth rows or -1, `ignored` (T, predictions) marks
-    predictions that are neither right nor wrong. `tp`, `fp`, `fn` (T, images) are counts;
-    `class_*` (T, classes + 1) the same per class, the last column being unknown names.
+    predictions that are neither right nor wrong; rows are made when they are asked for. `tp`,
+    `fp`, `fn` (T, images) are counts; `class_*` (T, classes + 1) the same per class, the last
+    column being unknown names.
     """
 
     thresholds: tuple[float, ...]
-    partner: NDArray[np.int64]
-    ignored: NDArray[np.bool_]
-    tp: NDArray[np.int64]
-    fp: NDArray[np.int64]
-    fn: NDArray[np.int64]
+    partner: SparseRows
+    ignored: SparseRows
+    tp: NDArray[np.int32]
+    fp: NDArray[np.int32]
+    fn: NDArray[np.int32]
     class_tp: NDArray[np.int64]
     class_fp: NDArray[np.int64]
     class_fn: NDArray[np.int64]
+
+    def times_matched(self) -> NDArray[np.int64]:
+        """At how many thresholds each prediction has a partner."""
+        return self.partner.count()
 
 
 def overlaps(columns: Columns, pred: PredColumns, *, minimum: float, crowd: str) -> Overlaps:
@@ -119,8 +125,7 @@ def match_all(
     with different names wrong. `out_of_scope` predictions take no part and are ignored.
     """
     num_pred, num_gt = len(pred), len(columns.gt)
-    partner = np.full((len(thresholds), num_pred), UNMATCHED, dtype=np.int64)
-    ignored = np.zeros((len(thresholds), num_pred), dtype=bool)
+    partner, ignored = SparseRows(UNMATCHED), SparseRows(fill=False)
     greedy = matching == "greedy_any_class"
     usable = found.same_class.copy() if by_class and not greedy else np.ones_like(found.same_class)
     if out_of_scope is not None:
@@ -128,7 +133,7 @@ def match_all(
     edges = found.edges.where(usable)
     crowd_overlap = found.crowd_same if by_class else found.crowd_any
     solve = match_greedy if greedy else match_optimal
-    for row, threshold in enumerate(thresholds):
+    for threshold in thresholds:
         result = solve(edges.where(edges.value >= threshold), num_pred, num_gt)
         if greedy and by_class:
             paired = np.flatnonzero(result != UNMATCHED)
@@ -136,10 +141,11 @@ def match_all(
             result[paired[wrong]] = UNMATCHED
         elif not greedy:
             result = prefer_first_copies(result, pred.copy_group)
-        partner[row] = result
-        ignored[row] = (result == UNMATCHED) & (crowd_overlap >= threshold)
+        aside = (result == UNMATCHED) & (crowd_overlap >= threshold)
         if out_of_scope is not None:
-            ignored[row] |= out_of_scope
+            aside |= out_of_scope
+        partner.append(result)
+        ignored.append(aside)
     counted = ~columns.gt.crowd if crowd == "ignore" else np.ones(num_gt, dtype=bool)
     return _count(columns, pred, thresholds, partner, ignored, counted)
 
@@ -148,8 +154,8 @@ def _count(
     columns: Columns,
     pred: PredColumns,
     thresholds: tuple[float, ...],
-    partner: NDArray[np.int64],
-    ignored: NDArray[np.bool_],
+    partner: SparseRows,
+    ignored: SparseRows,
     counted: NDArray[np.bool_],
 ) -> Matched:
     gt: GtColumns = columns.gt
@@ -158,14 +164,14 @@ def _count(
     per_image, per_class = [], []
     gt_per_image = np.bincount(gt.shapes.image[counted], minlength=num_images)
     gt_per_class = np.bincount(gt.class_code[counted], minlength=num_classes + 1)
-    for row in range(len(thresholds)):
-        right = partner[row] != UNMATCHED
-        wrong = ~right & ~ignored[row]
+    for partners, aside in zip(partner, ignored, strict=True):
+        right = partners != UNMATCHED
+        wrong = ~right & ~aside
         tp = np.bincount(pred.shapes.image[right], minlength=num_images)
         fp = np.bincount(pred.shapes.image[wrong], minlength=num_images)
-        per_image.append((tp, fp, gt_per_image - tp))
+        per_image.append(np.array([tp, fp, gt_per_image - tp], dtype=np.int32))
         # A pair counts for the class of the ground truth, which class-agnostic pairs may differ in.
-        class_tp = np.bincount(gt.class_code[partner[row][right]], minlength=num_classes + 1)
+        class_tp = np.bincount(gt.class_code[partners[right]], minlength=num_classes + 1)
         class_fp = np.bincount(pred_class[wrong], minlength=num_classes + 1)
         per_class.append((class_tp, class_fp, gt_per_class - class_tp))
     image_counts = np.array(per_image).reshape(len(thresholds), 3, num_images)

@@ -66,7 +66,7 @@ def _flags_of(entry: ImageEntry) -> tuple[bool, bool, bool, bool, bool]:
     return (
         entry.conforming,
         not entry.num_valid and not (clean_empty and not entry.num_gt_written),
-        bool(entry.text.strip()) and not entry.num_found and not clean_empty,
+        not entry.num_found and not clean_empty and bool(entry.text.strip()),
         truncated,
         entry.num_valid > 0,
     )

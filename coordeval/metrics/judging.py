@@ -51,7 +51,6 @@ def judge(columns: Columns, protocol: Protocol, inside: NDArray[np.bool_]) -> Sc
         agnostic=matching.match(by_class=False),
         # Removed copies take no part and are neither right nor wrong.
         deduplicated=matching.match(by_class=True, without=copies) if copies.any() else aware,
-        overlaps=found,
         best_iou=best_iou,
     )
 

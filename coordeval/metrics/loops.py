@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coordeval.metrics.columns import Columns, ImageEntry
+    from coordeval.metrics.columns import ImageEntry, Written
     from coordeval.metrics.repeats import PeriodicRun
 
 MIN_PIECES = 24
@@ -59,36 +59,49 @@ class LoopFinding:
 
 
 def find_loops(
-    columns: Columns,
+    written: Written,
     record_key: NDArray[np.int64],
     readable: NDArray[np.bool_],
     vocabulary: NDArray[np.int64] | None,
 ) -> list[LoopFinding]:
-    """All loops of a run, by image and place; loops of one image do not overlap.
+    """All loops, by image and place, with their places among the tokens of images that have them.
+
+    As `text_loops`; `vocabulary` are the ids of the bins, None where they are not known.
+    """
+    by_image = text_loops(written, record_key, readable)
+    return [
+        loop
+        for image, loops in by_image.items()
+        for loop in with_tokens(loops, written.images[image], vocabulary)
+    ]
+
+
+def text_loops(
+    written: Written, record_key: NDArray[np.int64], readable: NDArray[np.bool_]
+) -> dict[int, list[LoopFinding]]:
+    """Per row of `images` that has any, its loops by place; those of one image do not overlap.
 
     `record_key` (records) gives equal records of one image the same number and differs between
     images; `readable` (records) says whose name and values could be read.
     """
-    runs = _record_runs(columns, record_key)
-    found = [_record_loop(columns, run) for run in runs]
+    runs = _record_runs(written, record_key)
+    found = [_record_loop(written, run) for run in runs]
     settled = readable.copy()
     for run in runs:
         settled[run.start : run.start + run.length] = True
-    found.extend(_piece_loops(columns, settled))
+    found.extend(_piece_loops(written, settled))
     by_image: dict[int, list[LoopFinding]] = defaultdict(list)
     taken: dict[int, DisjointSpans] = defaultdict(DisjointSpans)
     for loop in found:
         if taken[loop.image].take(loop.start_char, loop.end_char):
             by_image[loop.image].append(loop)
-    out: list[LoopFinding] = []
-    for image in sorted(by_image):
-        entry = columns.images[image]
-        loops = sorted(by_image[image], key=lambda loop: loop.start_char)
-        out.extend(_with_tokens(loops, entry, vocabulary))
-    return out
+    return {
+        image: sorted(by_image[image], key=lambda loop: loop.start_char)
+        for image in sorted(by_image)
+    }
 
 
-def _record_runs(columns: Columns, record_key: NDArray[np.int64]) -> list[PeriodicRun]:
+def _record_runs(columns: Written, record_key: NDArray[np.int64]) -> list[PeriodicRun]:
     if not len(record_key):
         return []
     longest = int(np.bincount(columns.record_image).max())
@@ -98,7 +111,7 @@ def _record_runs(columns: Columns, record_key: NDArray[np.int64]) -> list[Period
     return [run for runs in by_image.values() for run in without_overlaps(runs)]
 
 
-def _record_loop(columns: Columns, run: PeriodicRun) -> LoopFinding:
+def _record_loop(columns: Written, run: PeriodicRun) -> LoopFinding:
     start, end = columns.records.start, columns.records.end
     image = int(columns.record_image[run.start])
     last = run.start + run.length - 1
@@ -128,7 +141,7 @@ def _through_partial_copy(text: str, loop_end: int, same_place_before: int) -> t
     return len(text), True
 
 
-def _piece_loops(columns: Columns, settled: NDArray[np.bool_]) -> Iterator[LoopFinding]:
+def _piece_loops(columns: Written, settled: NDArray[np.bool_]) -> Iterator[LoopFinding]:
     """Loops of text pieces outside the records that are readable or loop themselves."""
     stretches = list(_unreadable_stretches(columns, settled))
     codes: dict[str, int] = {}
@@ -170,16 +183,16 @@ def _piece_loops(columns: Columns, settled: NDArray[np.bool_]) -> Iterator[LoopF
 
 
 def _unreadable_stretches(
-    columns: Columns, settled: NDArray[np.bool_]
+    columns: Written, settled: NDArray[np.bool_]
 ) -> Iterator[tuple[int, int, int]]:
     """(image, start, end) of text without records, and of records that are not settled."""
-    start = np.asarray(columns.records.start, dtype=np.int64)
-    end = np.asarray(columns.records.end, dtype=np.int64)
+    start = np.asarray(list(columns.records.start), dtype=np.int64)
+    end = np.asarray(list(columns.records.end), dtype=np.int64)
     image = columns.record_image
     lengths = np.array([len(entry.text) for entry in columns.images], dtype=np.int64)
-    for entry in columns.images:
-        if not entry.num_found and len(entry.text) >= MIN_PIECES:
-            yield entry.index, 0, len(entry.text)
+    for place, entry in enumerate(columns.images):
+        if not entry.num_found and lengths[place] >= MIN_PIECES:
+            yield place, 0, int(lengths[place])
     for row in np.flatnonzero(~settled & (end - start >= MIN_PIECES)).tolist():
         yield int(image[row]), int(start[row]), int(end[row])
     if not len(image):
@@ -195,7 +208,7 @@ def _unreadable_stretches(
         yield int(image[row]), int(end[row]), int(lengths[image[row]])
 
 
-def _with_tokens(
+def with_tokens(
     loops: list[LoopFinding], entry: ImageEntry, vocabulary: NDArray[np.int64] | None
 ) -> list[LoopFinding]:
     """One image's loops with their places among its token ids, where it has them."""
@@ -215,4 +228,4 @@ def _with_tokens(
     return out
 
 
-__all__ = ["MIN_PIECES", "LoopFinding", "find_loops"]
+__all__ = ["MIN_PIECES", "LoopFinding", "find_loops", "text_loops", "with_tokens"]

@@ -124,7 +124,7 @@ class _Side:
 
 def _counts(matched: Matched) -> NDArray[np.int64]:
     """Right, wrong, missed: (T, 3, images)."""
-    return np.stack([matched.tp, matched.fp, matched.fn], axis=1)
+    return np.stack([matched.tp, matched.fp, matched.fn], axis=1).astype(np.int64)
 
 
 def _is_better(new: NDArray[np.int64], old: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from coordeval.metrics.classes import UNKNOWN_CLASS
 from coordeval.metrics.columns import PredColumns
 from coordeval.metrics.geometry import outside_canvas, shapes_from_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -25,13 +24,14 @@ def pred_columns(
     record_valid: NDArray[np.bool_],
     sizes_wh: NDArray[np.int64],
     frame: CoordFrame | None,
-    normalise: dict[str, str],
-    codes: Mapping[str, int],
+    normalise: Mapping[str, str],
+    code_of: Callable[[str], int],
 ) -> PredColumns:
     """Columns of the valid boxes and polygons among `records`, which stand sorted by image.
 
     `record_image`, `record_valid` (records) are image row and validity; `frame` None reads values
-    as pixels. Lines are counted per image and left out. No records give empty columns.
+    as pixels, `code_of` gives normalised names their class code. Lines are counted per image and
+    left out. No records give empty columns.
     """
     is_line = np.array([kind == "line" for kind in records.kind], dtype=bool)
     num_images = len(sizes_wh)
@@ -39,9 +39,9 @@ def pred_columns(
     rows = np.flatnonzero(record_valid & ~is_line)
     everything = len(rows) == len(records)
     picked = rows.tolist()
-    values = records.values if everything else [records.values[row] for row in picked]
-    kinds = records.kind if everything else [records.kind[row] for row in picked]
-    desc = records.desc if everything else [records.desc[row] for row in picked]
+    values = list(records.values) if everything else [records.values[row] for row in picked]
+    kinds = list(records.kind) if everything else [records.kind[row] for row in picked]
+    desc = list(records.desc) if everything else [records.desc[row] for row in picked]
     image = record_image[rows]
     shapes = shapes_from_values(
         image,
@@ -56,7 +56,7 @@ def pred_columns(
     return PredColumns(
         shapes=shapes,
         record=rows,
-        class_code=np.array([codes.get(name, UNKNOWN_CLASS) for name in names], dtype=np.int64),
+        class_code=np.array([code_of(name) for name in names], dtype=np.int64),
         copy_group=copy_group,
         is_copy=copy_group != np.arange(len(rows)),
         lines=lines,

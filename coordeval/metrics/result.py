@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordeval.metrics import tables
 from coordeval.metrics.names.table import mapping_document
+from coordeval.metrics.objects_table import objects_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from coordeval.metrics.columns import Columns
     from coordeval.metrics.duplicates import Duplicates
-    from coordeval.metrics.f1 import Matched, Overlaps
+    from coordeval.metrics.f1 import Matched
     from coordeval.metrics.health import Flags
     from coordeval.metrics.loops import LoopFinding
     from coordeval.metrics.names.table import NameRow
@@ -34,7 +35,6 @@ class Scored:
     aware: Matched
     agnostic: Matched
     deduplicated: Matched
-    overlaps: Overlaps
     best_iou: NDArray[np.float64]
 
 
@@ -106,7 +106,7 @@ class ScoreResult:
     @cached_property
     def objects(self) -> pd.DataFrame:
         """One row per found record and per ground-truth object, in the order of the run."""
-        return tables.objects_table(self)
+        return objects_table(self)
 
     @cached_property
     def coco_results(self) -> list[dict[str, Any]]:

@@ -18,12 +18,10 @@ from coordeval.metrics.collect import collect
 from coordeval.metrics.confidence import confidence, tied_fraction
 from coordeval.metrics.counts import count_metrics, gt_per_image, pred_per_image, token_metrics
 from coordeval.metrics.dup_metrics import dup_metrics, per_image_counts
-from coordeval.metrics.duplicates import find_duplicates
 from coordeval.metrics.f1_metrics import f1_metrics
 from coordeval.metrics.guard_metrics import guard_in_force, guard_metrics
 from coordeval.metrics.health import health_metrics, sample_flags
 from coordeval.metrics.judging import in_scope, judge
-from coordeval.metrics.loops import find_loops
 from coordeval.metrics.lvis import lvis_metrics
 from coordeval.metrics.names.table import name_metrics, name_rows
 from coordeval.metrics.near import NEAR_IOU
@@ -35,7 +33,8 @@ from coordeval.metrics.result import Scored, ScoreResult
 from coordeval.metrics.slot_columns import slot_columns
 from coordeval.metrics.slot_metrics import slot_metrics
 from coordeval.metrics.tables import headline_row
-from coordeval.metrics.token_map import infer_vocabulary, vocabulary_from_meta
+from coordeval.metrics.text_findings import TextFindings
+from coordeval.metrics.token_map import vocabulary_from_meta
 from coordeval.parsers.dialects import DEFAULT_DIALECT, DIALECTS, Dialect, dialect_from_json
 
 if TYPE_CHECKING:
@@ -73,6 +72,9 @@ def score_run(
     frame = frame_named(protocol.frame) if protocol.frame else run.frame
     if dialect.frame is not None:  # what its numbers mean is part of another model's dialect
         frame = frame_named(dialect.frame)
+    findings = TextFindings(
+        _Names(protocol.name_rule), vocabulary_from_meta(run.meta), score_source
+    )
     columns = collect(
         run.rollouts(),
         dialect=dialect,
@@ -81,18 +83,18 @@ def score_run(
         protocol=protocol,
         dataset_classes=run.categories,
         progress=progress,
+        each_part=findings.read,
     )
-    vocabulary = _vocabulary(run, columns)
-    scores = confidence(columns, score_source, vocabulary)
+    findings.finish()
+    scores = confidence(columns, score_source, findings.logprob())
     inside, kept = in_scope(columns, protocol)
-    whole = columns
+    whole, values = columns, scores.values
     if not kept.all():
-        inside = inside[kept]
+        inside, values = inside[kept], values[kept]
         columns = replace(columns, pred=columns.pred.subset(kept))
     scored = judge(columns, protocol, inside)
-    quality, per_class_ap = _scored_metrics(columns, scored, protocol, scores.values[kept], engine)
-    duplicates = find_duplicates(whole, _Names(protocol.name_rule))
-    loops = find_loops(whole, duplicates.key, duplicates.readable, vocabulary)
+    quality, per_class_ap = _scored_metrics(columns, scored, protocol, values, engine)
+    duplicates, loops = findings.duplicates(), findings.loops()
     flags = sample_flags(whole)
     slots = slot_columns(run, columns.images)
     guarded = guard_in_force(run.meta, columns)
@@ -119,7 +121,7 @@ def score_run(
         reading={"dialect": dialect.to_json(), "frame": frame.name} | _how_chosen(run),
         columns=columns,
         scored=scored,
-        scores=scores.values[kept],
+        scores=values,
         flags=flags,
         duplicates=duplicates,
         loops=loops,
@@ -157,15 +159,6 @@ def _how_chosen(run: Run) -> dict[str, Any]:
     return {"auto": proposal} if isinstance(proposal, dict) else {}
 
 
-def _vocabulary(run: Run, columns: Columns) -> NDArray[np.int64] | None:
-    declared = vocabulary_from_meta(run.meta)
-    if declared is not None:
-        return declared
-    return infer_vocabulary(
-        (entry.text, entry.token_ids) for entry in columns.images if entry.token_ids is not None
-    )
-
-
 def _outliers(columns: Columns) -> dict[str, float | None]:
     drops = per_image_counts(~columns.record_valid, columns)
     surplus = np.maximum(pred_per_image(columns) - gt_per_image(columns), 0)
@@ -188,7 +181,7 @@ def _scored_metrics(
         columns,
         scores,
         scored.best_iou,
-        (scored.aware.partner >= 0).sum(axis=0),
+        scored.aware.times_matched(),
         crowd=protocol.crowd,
         engine=engine,
     )

@@ -16,7 +16,7 @@ from coordeval.metrics.guard_metrics import guard_per_image
 from coordeval.metrics.health import drops_per_image
 from coordeval.metrics.oracle_metrics import oracle_per_image
 from coordeval.metrics.slot_metrics import slot_per_image
-from coordeval.parsers.reasons import ISSUES
+from coordeval.parsers.reasons import FOREIGN_ISSUES, ISSUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from coordeval.metrics.result import ScoreResult, WorstImage
 
 UNKNOWN_LABEL = "(unknown)"
+_RESULTS_AT_ONCE = 4096
 
 
-def _text(values: Iterable[str | None]) -> pd.Series[Any]:
+def text_column(values: Iterable[str | None]) -> pd.Series[Any]:
     """Text as Python objects: None stays None, and what is not valid Unicode stays as it is."""
     import pandas as pd
 
@@ -54,13 +55,13 @@ def per_image_table(result: ScoreResult) -> pd.DataFrame:
     looped = np.zeros(len(images), dtype=bool)
     looped[[loop.image for loop in result.loops]] = True
     data: dict[str, Any] = {
-        "id": _text(entry.id for entry in images),
-        "image": _text(entry.image for entry in images),
+        "id": text_column(entry.id for entry in images),
+        "image": text_column(entry.image for entry in images),
         "image_id": pd.array([entry.image_id for entry in images], dtype="Int64"),
         "width": columns.sizes_wh[:, 0],
         "height": columns.sizes_wh[:, 1],
         "error": ~columns.alive,
-        "finish_reason": _text(entry.finish_reason for entry in images),
+        "finish_reason": text_column(entry.finish_reason for entry in images),
         "gt": gt_per_image(columns),
         "pred": pred_per_image(columns),
         "gt_zero_area": columns.gt.zero_area,
@@ -81,7 +82,11 @@ def per_image_table(result: ScoreResult) -> pd.DataFrame:
         "tokens": pd.array(token_counts(columns), dtype="Int64"),
     }
     data |= {f"drop_{name}": counts for name, counts in drops_per_image(columns).items()}
-    data |= {f"issue_{name}": [entry.issues.get(name, 0) for entry in images] for name in ISSUES}
+    foreign = [name for name in FOREIGN_ISSUES if any(name in entry.issues for entry in images)]
+    data |= {
+        f"issue_{name}": [entry.issues.get(name, 0) for entry in images]
+        for name in (*ISSUES, *foreign)
+    }
     scored = result.scored
     for prefix, matched in (
         ("", scored.aware),
@@ -102,7 +107,7 @@ def _threshold_columns(prefix: str, matched: Matched) -> dict[str, NDArray[np.in
     out = {}
     for row, threshold in enumerate(matched.thresholds):
         for name, part in (("tp", matched.tp), ("fp", matched.fp), ("fn", matched.fn)):
-            out[f"{prefix}{name}@{iou_name(threshold)}"] = part[row]
+            out[f"{prefix}{name}@{iou_name(threshold)}"] = part[row].astype(np.int64)
     return out
 
 
@@ -118,7 +123,7 @@ def per_class_table(result: ScoreResult) -> pd.DataFrame:
     has_unknown = bool(matched.class_fp[:, num].any())
     rows = [*range(num), *([num] if has_unknown else [])]
     data: dict[str, Any] = {
-        "class": _text([*universe.labels, UNKNOWN_LABEL][: len(rows)]),
+        "class": text_column([*universe.labels, UNKNOWN_LABEL][: len(rows)]),
         "category_id": pd.array([*universe.ids, None][: len(rows)], dtype="Int64"),
         "AP": pd.array([result.per_class_ap.get(row, (None, None))[0] for row in rows], "Float64"),
         "AP50": pd.array(
@@ -148,150 +153,9 @@ def per_class_table(result: ScoreResult) -> pd.DataFrame:
     return pd.DataFrame(data)
 
 
-def objects_table(result: ScoreResult) -> pd.DataFrame:
-    """Found records (`role` pred), then scored ground truth (`role` gt), each in run order.
-
-    `verdict` at the first threshold that is .50 (else the first): right, wrong, ignored (crowd or
-    scope), removed (by the protocol), unscored, dropped for records; matched, missed, crowd for
-    ground truth. `partner` is the row of the other side's object inside its image. `samples` and
-    `samples_found` of a ground truth: how many other samples there are, and how many find it.
-    """
-    import pandas as pd
-
-    return pd.concat(
-        [pd.DataFrame(_record_rows(result)), pd.DataFrame(_gt_rows(result))], ignore_index=True
-    )
-
-
 def headline_row(matched: Matched) -> int:
     """The row of IoU .50 where it is there, else of the first threshold."""
     return matched.thresholds.index(0.5) if 0.5 in matched.thresholds else 0
-
-
-def _record_rows(result: ScoreResult) -> dict[str, Any]:
-    import pandas as pd
-
-    columns, records, pred = result.columns, result.columns.records, result.columns.pred
-    num = len(records)
-    row = headline_row(result.scored.aware)
-    partner = result.scored.aware.partner[row]
-    verdict = np.full(num, "removed", dtype=object)
-    verdict[~columns.record_valid] = "dropped"
-    verdict[
-        [
-            kind == "line" and reason is None
-            for kind, reason in zip(records.kind, records.reason, strict=True)
-        ]
-    ] = "unscored"
-    verdict[pred.record] = np.where(
-        partner >= 0, "right", np.where(result.scored.aware.ignored[row], "ignored", "wrong")
-    )
-    partner_of: list[int | None] = [None] * num
-    score_of: list[float | None] = [None] * num
-    class_of: list[str | None] = [None] * num
-    boxes = np.full((num, 4), np.nan)
-    boxes[pred.record] = pred.shapes.boxes
-    gt_first = np.searchsorted(columns.gt.shapes.image, columns.gt.shapes.image, side="left")
-    for place, record in enumerate(pred.record.tolist()):
-        score_of[record] = float(result.scores[place])
-        code = int(pred.class_code[place])
-        class_of[record] = None if code == UNKNOWN_CLASS else columns.universe.labels[code]
-        if partner[place] >= 0:
-            partner_of[record] = int(partner[place] - gt_first[partner[place]])
-    first = np.searchsorted(columns.record_image, columns.record_image, side="left")
-    return {
-        "id": _text(columns.images[image].id for image in records.image),
-        "role": _text(["pred"] * num),
-        "index": np.arange(num) - first,
-        "desc": _text(records.desc),
-        "class": _text(class_of),
-        "kind": _text(records.kind),
-        "values": [None if values is None else list(values) for values in records.values],
-        **_box_columns(boxes, pd),
-        "start": pd.array(records.start, dtype="Int64"),
-        "end": pd.array(records.end, dtype="Int64"),
-        "reason": _text(records.reason),
-        "detail": _text(records.detail),
-        "evidence": _text(records.evidence),
-        "slot": pd.array(records.slot, dtype="Int64"),
-        "score": pd.array(score_of, dtype="Float64"),
-        "exact_repeat": pd.array(result.duplicates.exact, dtype="boolean"),
-        "near_repeat": pd.array(result.duplicates.near, dtype="boolean"),
-        "verdict": _text(verdict),
-        "partner": pd.array(partner_of, dtype="Int64"),
-        "samples": pd.array([None] * num, dtype="Int64"),
-        "samples_found": pd.array([None] * num, dtype="Int64"),
-    }
-
-
-def _box_columns(boxes: NDArray[np.float64], pd: Any) -> dict[str, Any]:
-    return {
-        name: pd.array([None if np.isnan(value) else value for value in boxes[:, place]], "Float64")
-        for place, name in enumerate(("x1_px", "y1_px", "x2_px", "y2_px"))
-    }
-
-
-def _gt_rows(result: ScoreResult) -> dict[str, Any]:
-    import pandas as pd
-
-    columns, gt = result.columns, result.columns.gt
-    num = len(gt)
-    row = headline_row(result.scored.aware)
-    partner = result.scored.aware.partner[row]
-    record_first = np.searchsorted(columns.record_image, columns.record_image, side="left")
-    found_by: list[int | None] = [None] * num
-    for place in np.flatnonzero(partner >= 0).tolist():
-        record = int(columns.pred.record[place])
-        found_by[int(partner[place])] = record - int(record_first[record])
-    crowd = gt.crowd & (result.protocol["crowd"] == "ignore")
-    first = np.searchsorted(gt.shapes.image, gt.shapes.image, side="left")
-    nothing = pd.array([None] * num, dtype="Int64")
-    return {
-        "id": _text(columns.images[image].id for image in gt.shapes.image.tolist()),
-        "role": _text(["gt"] * num),
-        "index": np.arange(num) - first,
-        "desc": _text(gt.desc),
-        "class": _text(columns.universe.labels[code] for code in gt.class_code.tolist()),
-        "kind": _text("poly" if place in gt.shapes.polygons else "bbox_2d" for place in range(num)),
-        "values": [
-            list(gt.shapes.polygons.get(place) or box)
-            for place, box in enumerate(gt.shapes.boxes.tolist())
-        ],
-        **_box_columns(gt.shapes.boxes, pd),
-        "start": nothing,
-        "end": nothing,
-        "reason": _text([None] * num),
-        "detail": _text([None] * num),
-        "evidence": _text([None] * num),
-        "slot": nothing,
-        "score": pd.array([None] * num, dtype="Float64"),
-        "exact_repeat": pd.array([None] * num, dtype="boolean"),
-        "near_repeat": pd.array([None] * num, dtype="boolean"),
-        "verdict": [
-            "crowd" if is_crowd else "missed" if other is None else "matched"
-            for is_crowd, other in zip(crowd.tolist(), found_by, strict=True)
-        ],
-        "partner": pd.array(found_by, dtype="Int64"),
-        **_sample_columns(result, crowd, row),
-    }
-
-
-def _sample_columns(result: ScoreResult, crowd: NDArray[np.bool_], row: int) -> dict[str, Any]:
-    """Per ground truth: how many other samples there are and find it; null where none is."""
-    import pandas as pd
-
-    num = len(crowd)
-    trials, found = np.zeros(num, dtype=np.int64), np.zeros(num, dtype=np.int64)
-    if result.oracle is not None:
-        trials = result.oracle.trials[result.columns.gt.shapes.image]
-        found = result.oracle.aware.found_in[row]
-    known = (trials > 0) & ~crowd
-    return {
-        name: pd.array(
-            [count if there else None for count, there in zip(values, known, strict=True)], "Int64"
-        )
-        for name, values in (("samples", trials.tolist()), ("samples_found", found.tolist()))
-    }
 
 
 def coco_results(result: ScoreResult) -> list[dict[str, Any]]:
@@ -305,17 +169,27 @@ def iter_coco_results(result: ScoreResult) -> Iterator[dict[str, Any]]:
     ids = [entry.image_id for entry in columns.images]
     if None in ids or len(set(ids)) != len(ids):
         ids = list(range(1, len(ids) + 1))
-    boxes = to_xywh(pred.shapes.boxes)
-    for row in np.flatnonzero(pred.class_code != UNKNOWN_CLASS).tolist():
-        entry: dict[str, Any] = {
-            "image_id": ids[int(pred.shapes.image[row])],
-            "category_id": columns.universe.ids[int(pred.class_code[row])],
-            "bbox": boxes[row].tolist(),
-            "score": float(result.scores[row]),
-        }
-        if row in pred.shapes.polygons:
-            entry["segmentation"] = [list(pred.shapes.polygons[row])]
-        yield entry
+    for first in range(0, len(pred), _RESULTS_AT_ONCE):
+        rows = slice(first, first + _RESULTS_AT_ONCE)
+        parts = zip(
+            pred.shapes.image[rows].tolist(),
+            pred.class_code[rows].tolist(),
+            to_xywh(pred.shapes.boxes[rows]).tolist(),
+            result.scores[rows].tolist(),
+            strict=True,
+        )
+        for row, (image, code, box, score) in enumerate(parts, start=first):
+            if code == UNKNOWN_CLASS:
+                continue
+            entry: dict[str, Any] = {
+                "image_id": ids[image],
+                "category_id": columns.universe.ids[code],
+                "bbox": box,
+                "score": score,
+            }
+            if row in pred.shapes.polygons:
+                entry["segmentation"] = [list(pred.shapes.polygons[row])]
+            yield entry
 
 
 def worst_images(result: ScoreResult, count: int) -> list[WorstImage]:
@@ -348,8 +222,8 @@ __all__ = [
     "coco_results",
     "headline_row",
     "iter_coco_results",
-    "objects_table",
     "per_class_table",
     "per_image_table",
+    "text_column",
     "worst_images",
 ]

@@ -42,30 +42,52 @@ def vocabulary_from_meta(meta: Mapping[str, Any]) -> NDArray[np.int64] | None:
     )
 
 
-def infer_vocabulary(
-    pairs: Iterable[tuple[str, NDArray[np.int64]]], *, enough: int = 32
-) -> NDArray[np.int64] | None:
-    """Contiguous coordinate ids guessed from (text, token ids) of one run.
+class VocabularyVotes:
+    """Contiguous coordinate ids guessed from texts and token ids of one run, as they come.
 
     A first id fits a rollout where the ids of its window of 1000 equal the bins that the text
     writes. The id that fits most of the first `enough` rollouts with coordinates is taken; None
     where none fits, or two fit equally often.
     """
-    votes: Counter[int] = Counter()
-    looked = 0
-    for text, ids in pairs:
+
+    def __init__(self, enough: int = 32) -> None:
+        self._votes: Counter[int] = Counter()
+        self._missing = enough
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more rollouts are asked for."""
+        return self._missing > 0
+
+    def add(self, text: str, ids: NDArray[np.int64]) -> bool:
+        """Look at one rollout while votes are open; True where it holds coordinates, and counts."""
         bins = bins_in_text(text)
-        if len(bins):
-            offered = np.unique(ids - bins[0]).tolist()
-            votes.update(first for first in offered if _fits(ids, first, bins))
-            looked += 1
-            if looked >= enough:
-                break
-    ranking = votes.most_common(2)
-    if not ranking or (len(ranking) == 2 and ranking[0][1] == ranking[1][1]):
-        return None
-    first = ranking[0][0]
-    return np.arange(first, first + NUM_BINS, dtype=np.int64)
+        if not len(bins):
+            return False
+        offered = np.unique(ids - bins[0]).tolist()
+        self._votes.update(first for first in offered if _fits(ids, first, bins))
+        self._missing -= 1
+        return True
+
+    def vocabulary(self) -> NDArray[np.int64] | None:
+        """The 1000 ids that won."""
+        ranking = self._votes.most_common(2)
+        if not ranking or (len(ranking) == 2 and ranking[0][1] == ranking[1][1]):
+            return None
+        first = ranking[0][0]
+        return np.arange(first, first + NUM_BINS, dtype=np.int64)
+
+
+def infer_vocabulary(
+    pairs: Iterable[tuple[str, NDArray[np.int64]]], *, enough: int = 32
+) -> NDArray[np.int64] | None:
+    """The vocabulary that (text, token ids) of one run vote for, see `VocabularyVotes`."""
+    votes = VocabularyVotes(enough)
+    for text, ids in pairs:
+        votes.add(text, ids)
+        if not votes.is_open:
+            break
+    return votes.vocabulary()
 
 
 def _fits(ids: NDArray[np.int64], first: int, bins: NDArray[np.int64]) -> bool:
@@ -157,6 +179,7 @@ def _byte_offsets(text: str) -> NDArray[np.int64]:
 
 __all__ = [
     "TokenMap",
+    "VocabularyVotes",
     "bins_in_text",
     "build_token_map",
     "infer_vocabulary",

@@ -10,7 +10,9 @@ import orjson
 from coordeval.atomic import FileSet
 from coordeval.errors import DataError
 from coordeval.jsonl import dump_line
-from coordeval.metrics.tables import iter_coco_results
+from coordeval.metrics.objects_table import objects_in_parts, objects_schema
+from coordeval.metrics.parquet import in_parts, schema_of, write_table
+from coordeval.metrics.tables import iter_coco_results, per_image_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +39,10 @@ def write_score(result: ScoreResult, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileSet() as files:
-            for name, table in (
-                ("per_image", result.per_image),
-                ("per_class", result.per_class),
-                ("objects", result.objects),
-            ):
-                _write_parquet(table, files.new(folder / f"{name}.parquet"))
+            _write_whole(_image_table(result), files.new(folder / "per_image.parquet"))
+            _write_whole(result.per_class, files.new(folder / "per_class.parquet"))
+            objects = files.new(folder / "objects.parquet")
+            write_table(objects_in_parts(result), objects_schema(result), objects)
             _write_coco(iter_coco_results(result), files.new(folder / "coco_results.json"))
             if result.name_mapping is not None:
                 names = dump_line(result.name_mapping)  # names may hold lone surrogates
@@ -55,27 +55,14 @@ def write_score(result: ScoreResult, folder: Path) -> None:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    import pandas as pd
-
-    text = table.select_dtypes(include=["object", "string"]).columns
-    clean = table.copy(deep=False)
-    for column in text:
-        # Most columns hold few distinct texts, and none that has to be changed: no copy is made.
-        distinct = {value for value in table[column] if isinstance(value, str)}
-        escaped = {value: stored for value in distinct if (stored := _storable(value)) != value}
-        if escaped:
-            values = [
-                escaped.get(value, value) if isinstance(value, str) else value
-                for value in table[column]
-            ]
-            clean[column] = pd.Series(values, index=table.index, dtype=object)
-    clean.to_parquet(path, index=False)
+def _write_whole(table: pd.DataFrame, path: Path) -> None:
+    write_table(in_parts(table), schema_of(table), path)
 
 
-def _storable(value: str) -> str:
-    """Text that is not valid Unicode (a lone surrogate) keeps its place as an escape."""
-    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+def _image_table(result: ScoreResult) -> pd.DataFrame:
+    """`result.per_image`, which is not kept for being written."""
+    made = result.__dict__.get("per_image")
+    return per_image_table(result) if made is None else made
 
 
 def _write_coco(results: Iterator[dict[str, Any]], path: Path) -> None:

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from coordeval.metrics.objects_table import objects_of_image
 from coordeval.reports.control_notes import guard_text, weak_slots
 from coordeval.reports.formats import number
 from coordeval.reports.printable import printable
@@ -101,7 +102,7 @@ def inspect_image(
     entry = next((entry for entry in result.columns.images if entry.id == image_id), None)
     if entry is None:
         return None
-    rows = result.objects[result.objects["id"] == image_id]
+    rows = objects_of_image(result, entry.index)
     weak = weak_slots(result.slots, entry.index)
     records = [
         _record(row, tuple(weak.get(int(row["index"]), ())))
@@ -189,8 +190,8 @@ def render_inspection(inspection: Inspection, *, shorten: bool = True) -> Group:
     facts = [f"{entry.width} x {entry.height}"]
     if entry.finish_reason:
         facts.append(f"finish: {entry.finish_reason}")
-    if entry.token_ids is not None:
-        facts.append(f"{len(entry.token_ids)} tokens")
+    if entry.num_tokens is not None:
+        facts.append(f"{entry.num_tokens} tokens")
     facts.append(f"{entry.num_valid} of {entry.num_found} records kept")
     head.append("  " + ", ".join(facts), style="dim")
     if inspection.sample_index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from coordeval.errors import DataError, NotComparable
@@ -18,13 +19,22 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialRun(Run):
-    """A run that holds only some of its images, in a given order; all samples of each."""
+    """A run that holds only some of its images; all samples of each.
 
-    chosen: tuple[Rollout, ...]
+    `chosen` are its rollouts, in their order. Where it is None they are read from `source` each
+    time that they are asked for: those of `ids`, in the order of its lines.
+    """
+
+    chosen: tuple[Rollout, ...] | None = None
+    source: Run | None = None
+    ids: frozenset[str] = frozenset()
 
     def rollouts(self) -> Iterator[Rollout]:
         """The chosen rollouts."""
-        yield from self.chosen
+        if self.chosen is not None:
+            yield from self.chosen
+        elif self.source is not None:
+            yield from (one for one in self.source.rollouts() if one.id in self.ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,29 +59,32 @@ def pair_runs(runs: Sequence[Run]) -> Pairing:
     Raises DataError where a line cannot be read or an id stands twice, NotComparable where no
     id is common to all.
     """
-    by_id = [_read(run) for run in runs]
+    read = [_read(run) for run in runs]
+    by_id = [truths for truths, _ in read]
     common = [key for key in by_id[0] if all(key in other for other in by_id[1:])]
     if not common:
         counts = ", ".join(
             f"{run.path} holds {len(held)}" for run, held in zip(runs, by_id, strict=True)
         )
         raise NotComparable(f"no sample id stands in all runs ({counts} ids); nothing to pair")
-    kept = set(common)
+    kept = frozenset(common)
+    as_wanted = [[key for key in order if key in kept] == common for _, order in read]
     return Pairing(
         runs=tuple(
             PartialRun(
                 path=run.path,
                 rollouts_path=run.rollouts_path,
                 meta=run.meta,
-                chosen=tuple(rollout for key in common for rollout in held[key]),
+                chosen=None if is_so else _in_order(run, common),
+                source=run,
+                ids=kept,
             )
-            for run, held in zip(runs, by_id, strict=True)
+            for run, is_so in zip(runs, as_wanted, strict=True)
         ),
         ids=tuple(common),
         unpaired=tuple(tuple(key for key in held if key not in kept) for held in by_id),
         other_truth=tuple(
-            tuple(key for key in common if _truth(held[key]) != _truth(by_id[0][key]))
-            for held in by_id
+            tuple(key for key in common if held[key] != by_id[0][key]) for held in by_id
         ),
         reordered=tuple([key for key in held if key in kept] != common for held in by_id),
     )
@@ -82,34 +95,50 @@ def with_meta(run: PartialRun, **changes: object) -> PartialRun:
     return replace(run, meta=run.meta | changes)
 
 
-def _read(run: Run) -> dict[str, list[Rollout]]:
-    """Rollouts per sample id, the headline (sample_index 0) first; ids without one are left out."""
-    out: dict[str, list[Rollout]] = {}
+def _read(run: Run) -> tuple[dict[str, bytes], list[str]]:
+    """A digest of the ground truth per sample id, for ids that have a headline (sample_index 0).
+
+    In the order in which the ids come; then the ids in the order in which their headlines do.
+    """
+    truths: dict[str, bytes | None] = {}
+    headlines: list[str] = []
+    seen: set[tuple[str, int]] = set()
     for rollout in run.rollouts():
-        others = out.setdefault(rollout.id, [])
-        if any(other.sample_index == rollout.sample_index for other in others):
+        key = rollout.id, rollout.sample_index
+        if key in seen:
             raise DataError(
                 f"{run.path}: id {rollout.id!r} (sample_index {rollout.sample_index}) stands twice "
                 "in the run; keep one line for each"
             )
-        others.append(rollout)
-    for others in out.values():
-        others.sort(key=lambda rollout: rollout.sample_index)
-    return {key: others for key, others in out.items() if others[0].sample_index == 0}
+        seen.add(key)
+        truths.setdefault(rollout.id, None)
+        if rollout.sample_index == 0:
+            truths[rollout.id] = _truth(rollout)
+            headlines.append(rollout.id)
+    return {key: truth for key, truth in truths.items() if truth is not None}, headlines
 
 
-def _truth(rollouts: list[Rollout]) -> tuple[object, ...]:
-    """What makes two ground truths the same: size, objects in whatever order, judged classes."""
-    first = rollouts[0]
-    objects = sorted(_comparable(obj) for obj in first.gt)
-    return first.width, first.height, tuple(objects), first.federated
+def _in_order(run: Run, ids: Sequence[str]) -> tuple[Rollout, ...]:
+    """The rollouts of a run that has its lines in another order, at once."""
+    place = {key: row for row, key in enumerate(ids)}
+    held = [rollout for rollout in run.rollouts() if rollout.id in place]
+    held.sort(key=lambda rollout: (place[rollout.id], rollout.sample_index))
+    return tuple(held)
+
+
+def _truth(rollout: Rollout) -> bytes:
+    """A digest of what makes ground truths the same: size, objects in any order, judged classes."""
+    objects = sorted(_comparable(obj) for obj in rollout.gt)
+    whole = rollout.width, rollout.height, objects, rollout.federated
+    return blake2b(repr(whole).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _comparable(obj: GroundTruthObject) -> tuple[object, ...]:
     # Rounded, so that a file that was written with six decimals is still the same ground truth.
-    values = tuple(round(value, 4) for value in obj.values_px)
-    area = -1.0 if obj.area is None else round(obj.area, 2)
-    return obj.desc, obj.kind, values, obj.iscrowd, area
+    # Equal numbers have one form: floats, and no -0.0.
+    values = tuple(round(float(value), 4) + 0.0 for value in obj.values_px)
+    area = -1.0 if obj.area is None else round(float(obj.area), 2) + 0.0
+    return obj.desc, obj.kind, values, bool(obj.iscrowd), area
 
 
 def shown_ids(ids: Sequence[str]) -> str:

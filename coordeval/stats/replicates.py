@@ -142,7 +142,7 @@ def _tie_range(
     values = [own]
     if len(np.unique(kept)) < len(kept):
         best_iou = result.scored.best_iou
-        paired = (result.scored.aware.partner >= 0).sum(axis=0).astype(np.float64)
+        paired = result.scored.aware.times_matched().astype(np.float64)
         for qualities in ([-best_iou], [best_iou, paired]):
             matches = run_matches(result, scores=tie_ranks(scores, qualities), num_areas=1)
             values.append(coco_statistics(matches).draw(weights)["AP"])

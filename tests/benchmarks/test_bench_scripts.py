@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import run_all
+from forked_scripts import run_script as run_script_forked
 from tables import as_text, table_from_json
 
 RUN = ("--images", "12", "--workload", "synthetic")
@@ -32,13 +31,7 @@ SMALLEST = {
 def run_script(script, *arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("COORDEVAL_DATA", None)
-    return subprocess.run(
-        [sys.executable, str(run_all.HERE / script), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
+    return run_script_forked(run_all.HERE / script, *arguments, env=environment)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ them are present.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ from coordeval.coords import frame_named
 from coordeval.metrics.attribution.misses import MissBook, miss_book
 from coordeval.metrics.attribution.repairs import RepairedRecord, repair
 from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
-from coordeval.metrics.columns import PredColumns, RecordColumns
+from coordeval.metrics.columns import PredColumns, RecordColumns, WrittenPart
 from coordeval.metrics.duplicates import Duplicates, find_duplicates
 from coordeval.metrics.geometry import shapes_from_values
 from coordeval.metrics.iou import Shapes
@@ -107,7 +107,8 @@ def _repeats_of(candidates: Candidates, rows: NDArray[np.int64]) -> Duplicates:
     )
     rule = NAME_RULES["nfkc_casefold"]
     names = {desc: rule(desc) for desc in set(candidates.desc)}
-    return find_duplicates(replace(candidates.columns, records=records, record_image=image), names)
+    images = candidates.columns.images
+    return find_duplicates(WrittenPart(images=images, records=records, record_image=image), names)
 
 
 def build_candidates(result: ScoreResult) -> Candidates:
@@ -178,7 +179,7 @@ def _predictions(
 ) -> PredColumns:
     """The candidates' shapes and classes; those of valid predictions are the scored ones."""
     columns = result.columns
-    image = columns.record_image[all_rows]
+    image = columns.record_image[all_rows].astype(np.int64)
     places = np.flatnonzero(~is_valid)
     added = [mended[row] for row in all_rows[places].tolist()]
     new = shapes_from_values(
@@ -230,8 +231,7 @@ def _scores(
     result: ScoreResult, all_rows: NDArray[np.int64], is_valid: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     if result.score_source == "scores":
-        flat = [score for entry in result.columns.images for score in entry.scores or ()]
-        return np.asarray(flat, dtype=np.float64)[all_rows]
+        return result.columns.record_scores[all_rows]
     middle = float(np.median(result.scores)) if len(result.scores) else 1.0
     out = np.full(len(all_rows), middle)
     out[is_valid] = result.scores
@@ -240,7 +240,7 @@ def _scores(
 
 def _further_copies(result: ScoreResult, all_rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Candidates that start inside a loop, after its first copy."""
-    start = np.asarray(result.columns.records.start, dtype=np.int64)[all_rows]
+    start = result.columns.records.start.array()[all_rows]
     image = result.columns.record_image[all_rows]
     out = np.zeros(len(all_rows), dtype=bool)
     for loop in result.loops:

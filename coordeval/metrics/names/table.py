@@ -44,7 +44,7 @@ def name_rows(columns: Columns, name_rule: str) -> tuple[NameRow, ...]:
     rule, names = NAME_RULES[name_rule], columns.names
     records = columns.records
     predicted = _counted((records.desc[row] or "" for row in columns.pred.record.tolist()), rule)
-    truth = _counted(columns.gt.desc, rule)
+    truth = _counted((desc or "" for desc in columns.gt.desc), rule)
     rows = []
     for name in predicted.keys() | truth.keys():
         code, how = names.codes.get(name), names.how(name)

@@ -86,8 +86,8 @@ class Details:
             out["cut"] = len(text) - TEXT_LIMIT
         if entry.finish_reason is not None:
             out["f"] = entry.finish_reason
-        if entry.token_ids is not None:
-            out["k"] = len(entry.token_ids)
+        if entry.num_tokens is not None:
+            out["k"] = entry.num_tokens
         if unread is not None and unread.error is not None:
             out["err"] = unread.error
         guard = guard_text(entry)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,8 +44,11 @@ def recorded(name):
     if is_run:
         vocabulary, dialect = vocabulary_from_meta(run.meta), dialect_from_json(run.meta["dialect"])
     else:
-        entries = result.columns.images
-        pairs = [(entry.text, entry.token_ids) for entry in entries if entry.token_ids is not None]
+        pairs = [
+            (one.text, np.array(one.token_ids))
+            for one in rollouts
+            if one.token_ids is not None and not one.failed
+        ]
         vocabulary, dialect = infer_vocabulary(pairs), dialect_named("coordjson")
     guard = run.meta.get("decode", {}).get("guard", {})
     reading = Reading(
