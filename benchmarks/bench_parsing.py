@@ -20,9 +20,11 @@ from tables import Table
 
 from coordeval.data.canonical import render_text
 from coordeval.parsers import DIALECTS, parse
+from coordeval.parsers.container import parse_careful
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from tables import Cell
 
@@ -32,6 +34,29 @@ NOTE = (
     "shorter; it checks nothing and finds no drop reasons. Above 1: faster than json.loads."
 )
 NAMES = ("person", "cat", "dining table", "traffic light", "potted plant")
+
+
+DAMAGE_NOTE = (
+    "Times the clean text of 30 boxes takes: one record is damaged, the twelfth, or all of them. "
+    "Field by field: every record is read without shortcuts, as a reader of tokens would."
+)
+DAMAGE: dict[str, Callable[[str], str]] = {
+    "a foreign token": lambda record: record.replace("<|coord_", "第九, <|coord_", 1),
+    "bbox_3d for bbox_2d": lambda record: record.replace("bbox_2d", "bbox_3d"),
+    "a coordinate missing": lambda record: re.sub(r", <\|coord_\d+\|>\]", "]", record),
+    "an escaped quote": lambda record: record.replace('"desc": "', '"desc": "\\"', 1),
+    "a third key": lambda record: record.replace('"desc"', '"score": 0.5, "desc"', 1),
+    "no spaces": lambda record: record.replace(" ", ""),
+    "no ] of its list": lambda record: record.replace("]", ""),
+    "an unclosed description": lambda record: record.replace('", "', ', "', 1),
+    "no comma between its fields": lambda record: record.replace('", "', '" "', 1),
+}
+FRAMES: dict[str, Callable[[str], str]] = {
+    "cut inside the last record": lambda text: text[:-30],
+    "in a code fence": lambda text: f"```json\n{text}\n```",
+    "a bare list": lambda text: text.removeprefix('{"objects": ').removesuffix("}"),
+    "an end token behind": lambda text: text + "<|im_end|>",
+}
 
 
 class Case(NamedTuple):
@@ -78,8 +103,52 @@ def _spoiled(text: str) -> str:
     return text.replace("<|coord_", "第九, <|coord_", 1)
 
 
+def damaged(clean: str, damage: Callable[[str], str], *, every: bool) -> str:
+    """The text with its twelfth record damaged, or every one."""
+    records = clean.removeprefix('{"objects": [').removesuffix("]}").split("}, ")
+    records = [record.removesuffix("}") + "}" for record in records]
+    bent = [damage(record) if every or n == 11 else record for n, record in enumerate(records)]
+    return '{"objects": [' + ", ".join(bent) + "]}"
+
+
+def damage_table(rounds: int) -> Table:
+    """What each kind of damage costs, in times of the clean text."""
+    clean = clean_text(30, polygons=False)
+    rows: list[tuple[Cell, ...]] = []
+    texts = {
+        name: [damaged(clean, bend, every=e) for e in (False, True)]
+        for name, bend in DAMAGE.items()
+    }
+    texts |= {name: [frame(clean)] for name, frame in FRAMES.items()}
+    for name, (one, *every) in texts.items():
+        work = {
+            "clean": partial(parse, clean, DIALECT),
+            "one": partial(parse, one, DIALECT),
+            "slowly": partial(parse_careful, one, DIALECT),
+        }
+        if every:
+            work["every"] = partial(parse, every[0], DIALECT)
+        times = side_by_side(work, rounds, clock=per_call)
+        ratios = [
+            ratio_of(times, part, "clean") if part in work else None
+            for part in ("one", "every", "slowly")
+        ]
+        rows.append((name, *ratios))
+    return Table(
+        title="Parsing: what damage costs",
+        columns=(
+            ("damage", ""),
+            ("one record", ".2f"),
+            ("every record", ".2f"),
+            ("field by field, one record", ".2f"),
+        ),
+        rows=tuple(rows),
+        notes=(DAMAGE_NOTE, INTERVAL_NOTE),
+    )
+
+
 def measure(options: argparse.Namespace) -> list[Table]:
-    """One row per kind of text."""
+    """One row per kind of text, and one per kind of damage."""
     rows: list[tuple[Cell, ...]] = []
     for case in cases():
         as_json = re.sub(r"<\|coord_(\d+)\|>", r"\1", case.text)
@@ -114,7 +183,8 @@ def measure(options: argparse.Namespace) -> list[Table]:
             ),
             rows=tuple(rows),
             notes=(NOTE, INTERVAL_NOTE),
-        )
+        ),
+        damage_table(options.rounds),
     ]
 
 

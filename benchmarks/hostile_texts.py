@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BROKEN = '{"desc": "cat, "bbox_2d": [<|coord_1|>]}'
+SOUND = '{"desc": "cat", "bbox_2d": [<|coord_1|>, <|coord_2|>, <|coord_30|>, <|coord_40|>]}'
+TEN = f"{SOUND}, " * 9 + f"{BROKEN}, "
 HOSTILE: dict[str, Callable[[int], str]] = {
     "[ repeated": lambda size: "[" * size,
     '{" repeated': lambda size: '{"' * (size // 2),
@@ -23,6 +25,17 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "one digit run": lambda size: '{"objects": [{"desc": "cat", "bbox_2d": [' + "1" * size,
     "keys without end": lambda size: (
         '{"objects": [{' + ", ".join(f'"k{n:07}": 1' for n in range(size // 15))
+    ),
+    "a broken record among ten": lambda size: ('{"objects": [' + TEN * (size // len(TEN) + 1))[
+        :size
+    ],
+    "records begun over and over": lambda size: '{"desc": "a", "bbox_2d": [' * (size // 26),
+    "backslashes": lambda size: '{"objects": [{"desc": "' + "\\" * size,
+    "quotes in a list": lambda size: (
+        '{"objects": [{"desc": "cat", "bbox_2d": [' + '"a", ' * (size // 5)
+    ),
+    "foreign words in a list": lambda size: (
+        '{"objects": [{"desc": "cat", "poly": [' + "x, " * (size // 3) + "]}]}"
     ),
 }
 """Name -> text of about that many characters."""

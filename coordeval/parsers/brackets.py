@@ -6,11 +6,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from coordeval.coords import NUM_BINS
 from coordeval.parsers.lexer import KEY_AHEAD, RECORD_START, TruncatedText, skip_spaces
 
 if TYPE_CHECKING:
     from coordeval.parsers.dialects import Coordinates
 
+_W = r"[ \t\n\r]*+"
 _STEP = re.compile(r'[\[\]{}"]')
 _PLAIN_STRING = re.compile(r'"[^"{}\n]*+"(?=[ \t\n\r]*+[,\]\[}])')
 _INNER_MAP = re.compile(r"\{[^{}\[\]]*+\}(?=[ \t\n\r]*+[,\]])")
@@ -18,9 +20,18 @@ _RECORD_ENDS_HERE = re.compile(
     r'\}[ \t\n\r]*+(?:,[ \t\n\r]*+(?:\{|"[^"\\]{1,40}+"[ \t\n\r]*+:[ \t\n\r]*+\{)|\{)'
 )
 _LIST_ENDS_HERE = re.compile(r"\}[ \t\n\r]*+(?:\]|\Z|<\||```|\}[ \t\n\r]*+(?:\Z|<\||```))")
+_TOKEN_ENDS = {"token": ("<|coord_", "|>"), "quoted_token": ('"<|coord_', '|>"')}
+_NUM_PIXELS = 4096
 _DIGITS = re.compile(r"\d++")
+INSIDE = r'[^"\[\]{}]*+(?:"[^"\[\]{}\n]*+"(?=[ \t\n\r]*+[,\]])[^"\[\]{}]*+)*+'
+"""Inside of a list that ends at the first `]`: no brackets, strings only as whole elements."""
+_SIMPLE_LIST = re.compile(rf"\[{INSIDE}\]")
 MAX_VALUE = 10**9
 """Larger written numbers are stored as this one; they are out of range in any dialect of bins."""
+
+
+_OTHER = 5
+"""The group of foreign pieces."""
 
 
 class Extent(NamedTuple):
@@ -58,25 +69,40 @@ def coordinate_pattern(coordinates: Coordinates) -> str:
     return number
 
 
-@lru_cache(maxsize=8)
-def _plain_list(coordinates: Coordinates) -> re.Pattern[str]:
-    one = coordinate_pattern(coordinates).replace("(0|", "(?:0|")
-    return re.compile(rf"\[({one}(?:, {one})*+)\]")
+class _Patterns(NamedTuple):
+    """What reads the inside of a list: wholly canonical, with its own spaces, piece by piece."""
+
+    canonical: re.Pattern[str]
+    spaced: re.Pattern[str]
+    pieces: re.Pattern[str]
+    """Groups: a coordinate, its digits, a comma, something nested, anything else."""
 
 
 @lru_cache(maxsize=8)
-def _pieces(coordinates: Coordinates) -> re.Pattern[str]:
+def _patterns(coordinates: Coordinates) -> _Patterns:
     one = coordinate_pattern(coordinates)
+    plain = one.replace("(0|", "(?:0|")
     if coordinates in ("bin_int", "pixel_int"):
         one += r"(?=[ \t\n\r,\[\]]|\Z)"
         other = r'"[^"]*+"|[^,\[\]\s]++'
     elif coordinates == "token":
-        other = r'"[^"]*+"|(?:(?!' + one.replace("(0|", "(?:0|") + r")[^,\[\]\s])++"
+        other = rf'"[^"]*+"|(?:(?!{plain})[^,\[\]\s])++'
     else:
         other = r'"[^"]*+"|[^,\[\]\s"]++|"'
-    return re.compile(
-        rf"(?P<coord>{one})|(?P<comma>,)|(?P<nest>[\[\]]|\{{[^{{}}\[\]]*+\}})|(?P<other>{other})"
+    nest = r"[\[\]]|\{[^{}\[\]]*+\}"
+    return _Patterns(
+        canonical=re.compile(f"{plain}(?:, {plain})*+"),
+        spaced=re.compile(f"{_W}{plain}(?:{_W},{_W}{plain})*+{_W}"),
+        pieces=re.compile(f"({one})|(,)|({nest})|({other})"),
     )
+
+
+@lru_cache(maxsize=8)
+def written_values(coordinates: Coordinates) -> dict[str, int]:
+    """Coordinate as written -> its value, for all bins; for pixels the usual ones, 0 to 4095."""
+    opening, closing = _TOKEN_ENDS.get(coordinates, ("", ""))
+    count = _NUM_PIXELS if coordinates == "pixel_int" else NUM_BINS
+    return {f"{opening}{value}{closing}": value for value in range(count)}
 
 
 def find_extent(text: str, opening: int, record_start: re.Pattern[str] = RECORD_START) -> Extent:
@@ -124,83 +150,101 @@ def _ends_record(text: str, brace: int, opening: int) -> bool:
     return text[before] not in ",["
 
 
-def read_plain(text: str, opening: int, coordinates: Coordinates) -> tuple[Contents, int] | None:
-    """The canonical list at `opening` and the position after it; None where it is not canonical."""
-    match = _plain_list(coordinates).match(text, opening)
-    if match is None:
-        return None
-    return Contents(read_numbers(match.group(1))), match.end()
-
-
 def read_numbers(inside: str) -> tuple[int, ...]:
     """The numbers of a list that is known to hold nothing but coordinates."""
-    return tuple(map(_number, _DIGITS.findall(inside)))
+    written = _DIGITS.findall(inside)
+    try:
+        values = tuple(map(int, written))
+    except ValueError:  # more digits than Python converts
+        return tuple(map(_number, written))
+    return values if max(values) < MAX_VALUE else tuple(map(_number, written))
+
+
+def read_closed_list(text: str, start: int, end: int, coordinates: Coordinates) -> Contents:
+    """Read the inside of a list, `text[start:end]`, that its first `]` closes.
+
+    Strings in it are whole elements, as in INSIDE.
+    """
+    inside = text[start:end]
+    elements = inside.split(", ")
+    values = tuple(map(written_values(coordinates).get, elements))
+    if None not in values:
+        return Contents(values)  # type: ignore[arg-type]
+    patterns = _patterns(coordinates)
+    if patterns.canonical.fullmatch(inside):
+        return Contents(read_numbers(inside))
+    slot = values.index(None)
+    word = elements[slot]
+    piece = patterns.pieces.fullmatch(word)
+    if piece is not None and piece.lastindex == _OTHER and word.count('"') in (0, 2):
+        return Contents(None, "foreign_token", word, slot)  # what follows can't change that
+    if patterns.spaced.fullmatch(inside):
+        return Contents(read_numbers(inside), spacing=True)
+    return read_contents(text, Extent(start, end, end + 1, closed=True), coordinates)
 
 
 def read_contents(text: str, extent: Extent, coordinates: Coordinates) -> Contents:
-    """Read the inside of a list. Details in the order: foreign_token, nested, separator."""
+    """Read the inside of a list. Details in the order: foreign_token, nested, separator.
+
+    A foreign token ends the reading, as nothing behind it can change what is said.
+    """
+    inside = text[extent.start : extent.end]
+    pieces = _patterns(coordinates).pieces.findall(inside)
     values: list[int] = []
-    foreign: tuple[str, int] | None = None
-    nested = separator = False
-    slot = 0
-    element_before = comma_before = False
-    canonical_end = extent.start
-    spacing = False
-    for match in _pieces(coordinates).finditer(text, extent.start, extent.end):
-        gap = text[canonical_end : match.start()]
-        spacing |= gap != (" " if comma_before and match.lastgroup != "comma" else "")
-        canonical_end = match.end()
-        if match.lastgroup == "nest":
-            nested = True
-        elif match.lastgroup == "comma":
+    nested = separator = element_before = comma_before = False
+    for _, digits, comma, nest, other in pieces:
+        if other:
+            return Contents(None, "foreign_token", other, len(values))
+        if comma:
             separator |= not element_before
             element_before, comma_before = False, True
+        elif nest:
+            nested = True
         else:
             separator |= element_before
-            if match.lastgroup == "other":
-                foreign = foreign or (match.group(), slot)
-            else:
-                values.append(_number(match.group("coord").strip('"<|>').removeprefix("coord_")))
-            slot += 1
+            values.append(_number(digits))
             element_before, comma_before = True, False
-    trailing_comma = comma_before and bool(values) and not separator
-    spacing |= canonical_end != extent.end and not trailing_comma
-    if foreign is not None:
-        return Contents(None, "foreign_token", foreign[0], foreign[1])
     if nested:
         return Contents(tuple(values), "nested")
     if separator or not extent.closed or (comma_before and not values):
         return Contents(tuple(values), "separator")
-    return Contents(tuple(values), trailing_comma=trailing_comma, spacing=spacing)
+    canonical = ", ".join([piece[0] for piece in pieces if piece[0]])
+    spacing = inside.rstrip() != canonical + "," if comma_before else inside != canonical
+    return Contents(tuple(values), trailing_comma=comma_before, spacing=spacing)
 
 
 def _number(digits: str) -> int:
     return int(digits) if len(digits) < 10 else MAX_VALUE
 
 
-def read_list(text: str, opening: int, coordinates: Coordinates) -> tuple[Contents, int, int]:
-    """The list that opens at `opening`: contents, position after it, end of its inside.
+def read_list(text: str, opening: int, coordinates: Coordinates) -> tuple[Contents, int]:
+    """The list that opens at `opening`: contents, and the position after it.
 
     Raises TruncatedText where the text ends inside the list.
     """
-    plain = read_plain(text, opening, coordinates)
-    if plain is not None:
-        return plain[0], plain[1], plain[1] - 1
+    simple = _SIMPLE_LIST.match(text, opening)
+    if simple is not None:
+        end = simple.end()
+        return read_closed_list(text, opening + 1, end - 1, coordinates), end
+    return read_list_slowly(text, opening, coordinates)
+
+
+def read_list_slowly(text: str, opening: int, coordinates: Coordinates) -> tuple[Contents, int]:
+    """The same without the shortcut for lists that the first `]` closes."""
     extent = find_extent(text, opening)
     contents = read_contents(text, extent, coordinates)
-    return (
-        contents,
-        skip_spaces(text, extent.after) if not extent.closed else extent.after,
-        extent.end,
-    )
+    return contents, extent.after if extent.closed else skip_spaces(text, extent.after)
 
 
 __all__ = [
+    "INSIDE",
     "MAX_VALUE",
     "Contents",
     "Extent",
     "coordinate_pattern",
     "find_extent",
+    "read_closed_list",
     "read_list",
-    "read_numbers",
+    "read_list_slowly",
+    "written_values",
 ]

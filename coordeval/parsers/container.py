@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coordeval.parsers.bare import read_bare
+from coordeval.parsers.canonical import find_runs
 from coordeval.parsers.lexer import (
     KEY_AHEAD,
     SPECIAL_TOKEN,
@@ -21,17 +22,24 @@ from coordeval.parsers.surroundings import LIST_CONTAINER, LIST_KEY, note_after,
 from coordeval.records import ParsedRollout
 
 if TYPE_CHECKING:
+    from coordeval.parsers.canonical import Runs
     from coordeval.parsers.dialects import Dialect
 
 
-def parse_careful(text: str, dialect: Dialect) -> ParsedRollout:
-    """Read any text; never raises, in time linear in its length."""
+def parse_careful(text: str, dialect: Dialect, runs: Runs | None = None) -> ParsedRollout:
+    """Read any text; never raises, in time linear in its length.
+
+    `runs` are its canonical records, which only save time: without them every record is read field
+    by field.
+    """
     if not text.strip():
         return ParsedRollout(records=[], issues={"empty_output": 1}, objects=[])
-    state = ReadState(text, dialect)
+    state = ReadState(text, dialect, runs)
     found = read_map(state) if dialect.container == "map" else read_list_container(state)
     if not found:
         state.issues["no_container"] += 1
+        if runs is not None and dialect.container == "map":
+            state.runs = find_runs(text, dialect, in_map=False)
         read_bare(state)
     issues = {name: count for name, count in state.issues.items() if count}
     objects = [record for record in state.records if record.reason is None]

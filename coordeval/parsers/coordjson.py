@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordeval.parsers.canonical import find_runs
 from coordeval.parsers.cogvlm import parse_cogvlm
 from coordeval.parsers.container import parse_careful
-from coordeval.parsers.dialects import DEFAULT_DIALECT, Dialect, Family, dialect_named
+from coordeval.parsers.dialects import (
+    DEFAULT_DIALECT,
+    DIALECTS,
+    FOREIGN_DIALECTS,
+    Dialect,
+    Family,
+    dialect_named,
+)
 from coordeval.parsers.fast import parse_fast
 from coordeval.parsers.florence2 import parse_florence2
 from coordeval.parsers.json_records import parse_json_records
@@ -41,12 +49,13 @@ def parse(text: str, dialect: Dialect | str = DEFAULT_DIALECT) -> ParsedRollout:
     `dialect` is a Dialect or its name; an unknown name raises ConfigError.
     """
     if isinstance(dialect, str):
-        dialect = dialect_named(dialect)
+        dialect = DIALECTS.get(dialect) or FOREIGN_DIALECTS.get(dialect) or dialect_named(dialect)
     foreign = FOREIGN_PARSERS.get(dialect.family)
     if foreign is not None:
         return foreign(text, dialect)
-    parsed = parse_fast(text, dialect)
-    return parsed if parsed is not None else parse_careful(text, dialect)
+    runs = find_runs(text, dialect)
+    parsed = parse_fast(text, dialect, runs)
+    return parsed if parsed is not None else parse_careful(text, dialect, runs)
 
 
 __all__ = ["PARSER_VERSION", "parse"]

@@ -13,10 +13,12 @@ from coordeval.parsers.findings import Drop, judge_desc, judge_written
 from coordeval.parsers.json_lists import ListRead, read_lists
 from coordeval.parsers.lexer import (
     RECORD_KEY,
+    STRING_INSIDE,
     BrokenRecord,
     NestedBudget,
     TruncatedText,
     before_separator,
+    decode,
     read_string,
     resync,
     resync_pattern,
@@ -35,25 +37,52 @@ _SCALAR = re.compile(
     r"(?:[+-]?+(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][+-]?+\d++)?+"
     r"|true|false|null|True|False|None|NaN|-?+Infinity)(?![\w.])"
 )
+_UNESCAPED = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]++')
 _LIST_END = re.compile(_W + r"\]" + _W + r"(?:\}?+" + _W + r"(?:\Z|<\||```))")
 
 
 class Patterns(NamedTuple):
-    """How records of a JSON dialect begin, by declared and drifted keys, and where one ends."""
+    """How records of a JSON dialect begin, by declared and drifted keys, and where one ends.
+
+    `plain` are whole records of one geometry of whole numbers and a name, in either order; none
+    where the keys don't tell those apart, or are not written as they are.
+    """
 
     start: re.Pattern[str]
     key: re.Pattern[str]
     resync: re.Pattern[str]
+    plain: tuple[re.Pattern[str], ...]
 
 
 @lru_cache(maxsize=32)
 def patterns(keys: RecordKeys) -> Patterns:
     """The patterns of a dialect's keys; names are taken literally, so nothing can backtrack."""
-    names = (*keys.name, *keys.box, *keys.poly, *keys.line, *keys.ignored)
-    known = "|".join(re.escape(name) for name in sorted(set(names), key=len, reverse=True))
-    key = f"(?:{RECORD_KEY.pattern}|" + f'"(?:{known})"' + _W + ":)"
+    geometries = (*keys.box, *keys.poly, *keys.line)
+    known = _one_of((*keys.name, *geometries, *keys.ignored))
+    key = f"(?:{RECORD_KEY.pattern}|" + f'"{known}"' + _W + ":)"
     start = r"\{" + _W + key
-    return Patterns(re.compile(start), re.compile(key), resync_pattern(start))
+    resync = resync_pattern(start)
+    return Patterns(re.compile(start), re.compile(key), resync, _plain(keys.name, geometries))
+
+
+def _one_of(names: tuple[str, ...]) -> str:
+    ordered = sorted(set(names), key=len, reverse=True)
+    return f"(?:{'|'.join(re.escape(name) for name in ordered)})"
+
+
+def _plain(names: tuple[str, ...], geometries: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    if not names or not geometries or set(names) & set(geometries):
+        return ()
+    if not all(_UNESCAPED.fullmatch(key) for key in (*names, *geometries)):
+        return ()
+    number = "(?:0|[1-9][0-9]{0,8}+)"
+    numbers = f"{number}(?:{_W},{_W}{number})*+"
+    name = rf'"{_one_of(names)}"{_W}:{_W}"(?P<name>{STRING_INSIDE})"'
+    geometry = rf'"(?P<key>{_one_of(geometries)})"{_W}:{_W}\[{_W}(?P<list>{numbers}){_W}\]'
+    return tuple(
+        re.compile(r"\{" + _W + f"{_W},{_W}".join(fields) + _W + r"\}")
+        for fields in ((geometry, name), (name, geometry))
+    )
 
 
 class Geometry(NamedTuple):
@@ -81,6 +110,9 @@ def read_record(found: Findings, keys: RecordKeys, opening: int, budget: NestedB
     neighbours are read as they stand; one that the text's end cuts goes to the end.
     """
     text = found.text
+    plain = _read_plain(found, keys, opening)
+    if plain is not None:
+        return plain
     fields = Fields()
     try:
         end = _read_fields(found, keys, opening, budget, fields)
@@ -91,6 +123,22 @@ def read_record(found: Findings, keys: RecordKeys, opening: int, budget: NestedB
         return _broken(found, keys, fields, opening, broken)
     _judge(found, keys, fields, opening, end)
     return end
+
+
+def _read_plain(found: Findings, keys: RecordKeys, opening: int) -> int | None:
+    """Read a record of one list of whole numbers and a name in one match; None for any other."""
+    if found.dialect.enforce_field_order:
+        return None
+    matches = (pattern.match(found.text, opening) for pattern in patterns(keys).plain)
+    match = next(filter(None, matches), None)
+    if match is None:
+        return None
+    kind = kind_of(match["key"], keys)
+    assert kind is not None
+    scale = int(10**found.dialect.decimals)
+    values = [int(number) * scale for number in match["list"].split(",")]
+    found.add(opening, match.end(), decode(match["name"]), kind, values)
+    return match.end()
 
 
 def _broken(

@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]  # the scanner of json.loads
 
+_ESCAPE = r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
+STRING_INSIDE = rf'[^"\\\x00-\x1f]*+(?:{_ESCAPE}[^"\\\x00-\x1f]*+)*+'
+"""Inside of a JSON string without fault."""
 SPACES = re.compile(r"[ \t\n\r]*+")
 STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 SCALAR = re.compile(r"(?:-?+(?:0|[1-9]\d*+)(?:\.\d++)?+(?:[eE][+-]?+\d++)?+|true|false|null)")
@@ -54,12 +57,15 @@ _RECORD_END = (
 
 
 def resync_pattern(record_start: str) -> re.Pattern[str]:
-    """What ends a broken record, where `record_start` is how the next one begins."""
+    """What ends a broken record, where `record_start` is how the next one begins.
+
+    Every alternative begins with a character of its own, so that others are skipped over quickly.
+    """
     return re.compile(
         r'\\["\\]'
         r'|"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=' + _W + r"[:,}\]])"
-        "|(?P<start>" + record_start + ")"
-        "|(?P<end>" + _RECORD_END + ")",
+        "|" + record_start + "(?P<start>)"
+        "|" + _RECORD_END + "(?P<end>)",
         re.DOTALL,
     )
 
@@ -132,6 +138,13 @@ def read_string(
     if LONE_SURROGATE.search(value):
         value = LONE_SURROGATE.sub("\ufffd", value)
     return value, match.end()
+
+
+def decode(inside: str) -> str:
+    """The value of a JSON string from its inside, a STRING_INSIDE; lone surrogates replaced."""
+    if "\\" in inside:
+        inside, _ = scanstring(inside + '"', 0, True)
+    return inside if inside.isascii() else LONE_SURROGATE.sub("\ufffd", inside)
 
 
 @dataclass(slots=True)
@@ -233,11 +246,13 @@ __all__ = [
     "SCALAR",
     "SPECIAL_TOKEN",
     "STRING",
+    "STRING_INSIDE",
     "BrokenRecord",
     "NestedBudget",
     "TruncatedText",
     "before_separator",
     "closes_container",
+    "decode",
     "read_string",
     "resync",
     "resync_pattern",

@@ -24,12 +24,7 @@ def walk_list(state: ReadState, place: int) -> tuple[int, bool]:
     nesting = 0
     after_value = after_comma = False
     while True:
-        if after_comma and not text.startswith(" {", place):
-            place = state.spaces(place, " ")
-        elif after_comma:
-            place += 1
-        else:
-            place = state.spaces(place)
+        place = state.spaces(place, " " if after_comma else "")
         if place >= size:
             state.issues["truncated"] += not state.is_truncated
             return size, False
@@ -37,6 +32,8 @@ def walk_list(state: ReadState, place: int) -> tuple[int, bool]:
         if character == "{":
             state.issues["missing_comma"] += after_value and not after_comma
             place = state.record(place)
+            while text.startswith(", {", place):
+                place = state.record(place + 2)
             after_value, after_comma = True, False
         elif character == ",":
             state.issues["trailing_comma"] += after_comma or not after_value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from coordeval.parsers.canonical import run_numbers
 from coordeval.parsers.lexer import (
     KEY_AHEAD,
     RECORD_START,
@@ -84,8 +85,11 @@ def _walk_map(state: ReadState, place: int, numbers: list[int]) -> int:
             number = int(known.group(1)) if known else number
         if text.startswith("{", place):
             state.issues["stray_value"] += key is None
+            first = len(state.records)
             place = state.record(place)
             numbers.append(number)
+            numbers += run_numbers(text, state.records[first:])
+            number = numbers[-1]
         elif place < size:
             state.issues["stray_value"] += key is None or known is not None
             place = _skip_any(state, place) if key is not None else skip_stray(state, place)

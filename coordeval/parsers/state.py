@@ -6,9 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from coordeval.parsers.lexer import NestedBudget, skip_spaces
+from coordeval.parsers.reasons import TRUNCATED_RECORD
 from coordeval.parsers.record import read_record
 
 if TYPE_CHECKING:
+    from coordeval.parsers.canonical import Runs
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import FoundRecord
 
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
 class ReadState:
     """The text, its dialect, and what reading it has brought so far.
 
-    No string that opens at or after `unclosed_from` is ever closed.
+    No string that opens at or after `unclosed_from` is ever closed. Without `runs` every record is
+    read field by field, which says the same.
     """
 
-    def __init__(self, text: str, dialect: Dialect) -> None:
+    def __init__(self, text: str, dialect: Dialect, runs: Runs | None = None) -> None:
         self.text = text
         self.dialect = dialect
+        self.runs = runs
         self.budget = NestedBudget()
         self.unclosed_from = len(text)
         self.records: list[FoundRecord] = []
@@ -38,11 +42,20 @@ class ReadState:
         return end
 
     def record(self, opening: int) -> int:
-        """Read the record at `opening`; returns the position after it."""
-        read = read_record(self.text, opening, self.dialect, self.budget)
+        """Read the record at `opening`, and its run where one begins; the position after it."""
+        run = self.runs.by_start.get(opening) if self.runs is not None else None
+        if self.runs is not None and run is not None:
+            first, stop, issues = run
+            self.records += self.runs.records[first:stop]
+            for name in issues:
+                self.issues[name] += 1
+            return self.records[-1].end
+        shortcuts = self.runs is not None
+        read = read_record(self.text, opening, self.dialect, self.budget, shortcuts=shortcuts)
         self.records.append(read.record)
-        self.issues.update(read.issues)
-        if read.record.reason == "truncated_record":
+        for name in read.issues:
+            self.issues[name] += 1
+        if read.record.reason == TRUNCATED_RECORD:
             self.issues["truncated"] += 1
         return read.after
 

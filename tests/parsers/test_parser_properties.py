@@ -8,21 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from texts import G, H, record, wrap
+from texts import FRAGMENTS, G, H, record, wrap
 
 from coordeval.data.canonical import render_text
 from coordeval.parsers import DIALECTS, dialect_named, parse
-from coordeval.parsers.container import parse_careful
-from coordeval.parsers.fast import parse_fast
 from coordeval.parsers.reasons import DROP_REASONS, ISSUES
 
 DATA = os.environ.get("COORDEVAL_DATA")
 
-FRAGMENTS = [
-    *'{}[],:"\\ \n', '{"objects": [', "]}", '{"desc": "', '"bbox_2d": [', '"poly": [', "<|coord_5|>", "<|coord_999|>",
-    "<|coord_1000|>", "<|im_end|>", "第九", "85", "null", "true", "```json", '"object_1": ', '", ', "\ud800", "\x00", G, H,
-    "1e5", "-", "x", "🦉",
-]  # fmt: skip
 soup = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=40).map("".join)
 dialects = st.sampled_from(
     [*DIALECTS.values(), dialect_named("coordjson", enforce_field_order=True)]
@@ -86,49 +79,6 @@ def test_what_the_writer_writes_the_parser_reads_back(items, dialect):
     assert "nonstandard_spacing" not in parsed.issues
     spans = [text[o.start : o.end] for o in parsed.objects]
     assert all(span[0] == "{" and span[-1] == "}" for span in spans)
-
-
-any_geometry = st.tuples(
-    st.sampled_from(["bbox_2d", "poly", "line"]), st.lists(bins, min_size=1, max_size=8)
-) | st.tuples(st.just("bbox_2d"), st.lists(bins, min_size=4, max_size=4))
-
-
-@given(st.lists(st.tuples(descriptions | st.just(" "), any_geometry), max_size=5), dialects)
-@settings(max_examples=400, deadline=None)
-def test_the_fast_path_says_what_the_careful_path_says(items, dialect):
-    """Where the fast path answers, the careful path gives the same records, spans and issues."""
-    text = render_text([(desc, kind, values) for desc, (kind, values) in items], dialect)
-    fast = parse_fast(text, dialect)
-    careful = parse_careful(text, dialect)
-    if fast is not None:
-        assert fast.records == careful.records
-        assert fast.objects == careful.objects
-        assert fast.issues == careful.issues
-
-
-@given(soup)
-@settings(max_examples=400, deadline=None)
-def test_the_fast_path_declines_or_agrees_on_any_text(text):
-    """The fast path never answers differently, whatever the text."""
-    for candidate in (text, wrap(G, text), wrap(record(text)), '{"objects": [' + text + "]}"):
-        fast = parse_fast(candidate, DIALECTS["coordjson"])
-        if fast is not None:
-            careful = parse_careful(candidate, DIALECTS["coordjson"])
-            assert (fast.records, fast.issues) == (careful.records, careful.issues)
-
-
-def test_the_fast_path_answers_clean_boxes():
-    """Canonical boxes, degenerate ones included, take the fast path."""
-    polygon, line = record(values=(1, 2, 3, 4, 5, 9), key="poly"), record(key="line")
-    odd = record(values=(1, 2, 3, 4, 5, 9, 7), key="poly")
-    for text in (
-        wrap(G, H),
-        wrap(),
-        wrap(G, record(values=(5, 5, 5, 9))),
-        wrap(record("猫")),
-        wrap(G, polygon, line, odd),
-    ):
-        assert parse_fast(text, DIALECTS["coordjson"]) is not None
 
 
 @pytest.mark.parametrize("geometry_first", [False, True])

@@ -19,3 +19,8 @@ G = record("cat", (1, 2, 3, 4))
 H = record("dog", (5, 6, 7, 8))
 CAT = ("cat", (1, 2, 3, 4))
 DOG = ("dog", (5, 6, 7, 8))
+FRAGMENTS = [
+    *'{}[],:"\\ \n', '{"objects": [', "]}", '{"desc": "', '"bbox_2d": [', '"poly": [', "<|coord_5|>", "<|coord_999|>",
+    "<|coord_1000|>", "<|im_end|>", "第九", "85", "null", "true", "```json", '"object_1": ', '", ', "\ud800", "\x00", G, H,
+    "1e5", "-", "x", "🦉",
+]  # fmt: skip
