@@ -49,7 +49,8 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-timing 2>/dev/null || $(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not data and not browser and not vllm and not ray and not wheel' \
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		-m 'not data and not browser and not vllm and not ray and not wheel' \
 		--cov --cov-report=term --durations=8
 
 data-tests: $(VENV)/.dev ## the tests on real data (COORDEVAL_DATA points to it)

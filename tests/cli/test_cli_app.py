@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from forked_commands import run_forked
 
 from coordeval.cli.verbs import VERBS
 
@@ -60,7 +61,7 @@ def test_importing_the_package_is_light():
 
 def test_every_verb_of_the_table_has_a_first_line_of_help():
     """The list of commands names every verb with its line."""
-    listing = run("--help").stdout
+    listing = run_forked("--help").stdout
     for name, verb in VERBS.items():
         assert name in listing
         assert verb.help in " ".join(listing.split())
@@ -75,7 +76,7 @@ def test_version_is_printed():
 
 def test_an_unknown_verb_is_exit_2_with_the_nearest_one():
     """A typing mistake is answered with the verb that was probably meant."""
-    done = run("scroe", "x")
+    done = run_forked("scroe", "x")
     assert done.returncode == 2
     assert "coordeval score" in done.stderr
     assert done.stdout == ""
@@ -83,7 +84,7 @@ def test_an_unknown_verb_is_exit_2_with_the_nearest_one():
 
 def test_a_fault_of_the_user_is_one_line_and_exit_2(tmp_path):
     """No traceback for a missing run: one line that says what and where."""
-    done = run("score", str(tmp_path / "absent"))
+    done = run_forked("score", tmp_path / "absent")
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path / 'absent'}: no such run directory or rollout file\n"
     assert done.stdout == ""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_commands import run
+from forked_commands import run_forked as run
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
 DUMPS = Path(__file__).parents[2] / "fixtures" / "dumps"

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from gate_commands import run
+from forked_commands import run_forked as run
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SOUND, BROKEN = FIXTURES / "runs" / "ckpt-300", FIXTURES / "runs" / "ckpt-2400"

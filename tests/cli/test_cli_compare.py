@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import run_forked
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 RUNS = FIXTURES / "runs"
@@ -18,15 +19,9 @@ QUICK = ("--draws", "200", "--coco-draws", "20")
 
 
 @functools.cache
-def run(*arguments, cwd=None, attempt=1):
+def run(*arguments, cwd=None, attempt=1, model=False):
     """One call of the command; the same call is made once, unless it is another attempt."""
-    return subprocess.run(
-        [sys.executable, "-m", "coordeval", "compare", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
+    return run_forked("compare", *arguments, cwd=cwd, model=model)
 
 
 def copy_of(source, folder, change):
@@ -62,9 +57,8 @@ def test_the_command_that_it_suggests_works():
     text = run(GOOD, BAD, *QUICK).stdout
     (line,) = [item for item in text.splitlines() if item.startswith("look at one: ")]
     command = shlex.split(line.removeprefix("look at one: "))
-    done = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
-    )
+    assert command.pop(0) == "coordeval"
+    done = run_forked(*command)
     assert done.returncode == 0 and command[-1] in done.stdout
 
 
@@ -235,7 +229,7 @@ def test_checkpoints_are_rolled_out_with_equal_settings_and_cached(tmp_path):
         (tmp_path / name).symlink_to(FIXTURES / name)
     (tmp_path / "coordeval.toml").write_text(f'data = "{FIXTURES / "scenes" / "heldout.jsonl"}"\n')
     arguments = ("ckpt-300", "ckpt-2400", "--limit", "8", "--json", *QUICK)
-    first = run(*arguments, cwd=tmp_path)
+    first = run(*arguments, cwd=tmp_path, model=True)
     assert first.returncode == 0, first.stderr
     document = json.loads(first.stdout)
     assert list(document["settings"]["differs"]) == ["checkpoint"]
@@ -243,11 +237,12 @@ def test_checkpoints_are_rolled_out_with_equal_settings_and_cached(tmp_path):
     assert len(folders) == 2
     # A line holds how long it took, so that a rollout that is made again shows.
     before = [path.read_bytes() for path in sorted(tmp_path.glob("runs/*/rollouts.jsonl"))]
-    again = run(*arguments, cwd=tmp_path, attempt=2)
+    again = run(*arguments, cwd=tmp_path, attempt=2, model=True)
     assert json.loads(again.stdout)["comparisons"] == document["comparisons"]
     after = [path.read_bytes() for path in sorted(tmp_path.glob("runs/*/rollouts.jsonl"))]
     assert before == after
-    mixed = run(f"runs/{folders[0]}", "ckpt-300", "--json", *QUICK, cwd=tmp_path)
+    words = (f"runs/{folders[0]}", "ckpt-300", "--json", *QUICK)
+    mixed = run(*words, cwd=tmp_path, model=True)
     assert mixed.returncode == 0, mixed.stderr
     assert set(json.loads(mixed.stdout)["settings"]["differs"]) <= {"checkpoint"}
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == folders

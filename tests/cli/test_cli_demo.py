@@ -1,11 +1,13 @@
 """`coordeval demo`, and the base install: everything but decoding works without a model library."""
 
+import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import run_forked
 
 ROOT = Path(__file__).parents[2]
 WITHOUT = (
@@ -19,8 +21,9 @@ WITHOUT = (
 )
 
 
+@functools.cache
 def base_install(*arguments, cwd=ROOT):
-    """Run the command line where the packages of the extra hf cannot be imported."""
+    """Run the command line where the packages of the extra hf cannot be imported; each call once."""
     blocked = "".join(f"sys.modules[{name!r}] = None; " for name in WITHOUT)
     code = f"import sys; {blocked}from coordeval.cli.app import main; sys.argv[0] = 'coordeval'; main()"
     return subprocess.run(
@@ -58,7 +61,7 @@ def test_the_offline_demo_is_the_demo_without_a_network(tmp_path):
     done = base_install("demo", "--offline", "--json", cwd=tmp_path)
     assert json.loads(done.stdout) == json.loads(base_install("demo", "--json").stdout)
     assert not list(tmp_path.iterdir())
-    both = base_install("demo", "--offline", "--rollout")
+    both = run_forked("demo", "--offline", "--rollout")
     assert both.returncode == 2
     assert "take one" in both.stderr
 
@@ -117,28 +120,15 @@ def test_decoding_without_the_extra_is_one_line_with_the_command():
 @pytest.mark.slow
 def test_rollout_of_a_fixture_works_as_it_stands(tmp_path):
     """`coordeval rollout CKPT` finds its data in coordeval.toml, rolls out, scores, and resumes."""
-    command = [
-        sys.executable,
-        "-m",
-        "coordeval",
-        "rollout",
-        "fixtures/shapes-final",
-        "--limit",
-        "4",
-        "--out",
-        str(tmp_path / "r"),
-        "--json",
-    ]
-    first = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    command = ["rollout", "fixtures/shapes-final", "--limit", 4, "--out", tmp_path / "r", "--json"]
+    first = run_forked(*command, cwd=ROOT, model=True)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["metrics"]["samples/total"] == 4
     lines = (tmp_path / "r" / "rollouts.jsonl").read_bytes()
-    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    again = run_forked(*command, cwd=ROOT, model=True)
     assert again.returncode == 0
     assert (tmp_path / "r" / "rollouts.jsonl").read_bytes() == lines
-    other = subprocess.run(
-        [*command, "--max-new-tokens", "300"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    other = run_forked(*command, "--max-new-tokens", 300, cwd=ROOT, model=True)
     assert other.returncode == 2
     assert "max_new_tokens" in other.stderr
 
@@ -147,8 +137,8 @@ def test_rollout_of_a_fixture_works_as_it_stands(tmp_path):
 def test_recorded_runs_find_their_pictures_from_anywhere(tmp_path, name):
     """Overlay and report of a fixture run show its images, whatever the working folder."""
     run = ROOT / "fixtures" / "runs" / name
-    drawn = base_install("overlay", run, "0001", "-o", tmp_path / "x.png", cwd=tmp_path)
+    drawn = run_forked("overlay", run, "0001", "-o", tmp_path / "x.png", cwd=tmp_path)
     assert drawn.returncode == 0
     assert "no image" not in drawn.stderr
-    page = base_install("report", run, "-o", tmp_path / "x.html", "--json", cwd=tmp_path)
+    page = run_forked("report", run, "-o", tmp_path / "x.html", "--json", cwd=tmp_path)
     assert json.loads(page.stdout)["images_missing"] == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from forked_commands import run_forked
 from typer.testing import CliRunner
 
 from coordeval.cli.dynamics import dynamics
@@ -195,13 +196,9 @@ def test_importing_the_verbs_loads_no_heavy_package():
 )
 def test_exit_codes(tmp_path, arguments, code):
     """The four verbs end as the command line promises, without a traceback."""
-    import subprocess
-
     (tmp_path / "empty.json").write_text('{"samples": []}')
     filled = [text.format(logs=LOGS, dumps=DUMPS, tmp=tmp_path) for text in arguments]
-    done = subprocess.run(
-        [sys.executable, "-m", "coordeval", *filled], capture_output=True, text=True, check=False
-    )
+    done = run_forked(*filled)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert code == 0 or done.stderr.startswith("error: ")

@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import run_forked
 
 DUMPS = Path(__file__).parents[2] / "fixtures" / "dumps"
 TEXT = '{"objects": [{"desc": "cat", "bbox_2d": [<|coord_0|>, <|coord_0|>, <|coord_500|>, <|coord_500|>]}]}'
@@ -20,13 +19,7 @@ LINE = {
 
 
 def report(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "coordeval", "report", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
+    return run_forked("report", *arguments, cwd=cwd)
 
 
 @pytest.fixture

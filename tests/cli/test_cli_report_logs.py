@@ -1,11 +1,10 @@
 """`coordeval report --logs`: with and without a run, as a figure, and what is refused."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import run_forked
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 LOGS = FIXTURES / "logs" / "summary-4b"
@@ -13,13 +12,7 @@ RUN = FIXTURES / "runs" / "ckpt-300"
 
 
 def report(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "coordeval", "report", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
+    return run_forked("report", *arguments, cwd=cwd)
 
 
 def test_logs_alone_make_a_page_in_the_working_folder(tmp_path):

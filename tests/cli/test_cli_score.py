@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import run_forked
 
 from coordeval.records import GroundTruthObject, Rollout
 from coordeval.runs import RunWriter
@@ -16,13 +15,7 @@ LIMITED = DUMPS / "identical-to-limit.jsonl"
 
 
 def run(*arguments, env=None):
-    return subprocess.run(
-        [sys.executable, "-m", "coordeval", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=env,
-    )
+    return run_forked(*arguments, env=env)
 
 
 def line(**changes):

@@ -4,13 +4,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from forked_commands import run_forked, shared_commands
 
 from coordeval.errors import CoordevalError, RunMismatchError
 
@@ -55,18 +54,8 @@ trainer:
     return folder / "stage1.yaml"
 
 
-def _command(*arguments):
-    return [sys.executable, "-m", "coordeval", "train", *map(str, arguments)]
-
-
-def _environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "NO_COLOR": "1"}
-
-
 def _run(*arguments, code=0):
-    done = subprocess.run(
-        _command(*arguments), capture_output=True, text=True, env=_environment(), check=False
-    )
+    done = run_forked("train", *arguments, env=os.environ | {"NO_COLOR": "1"}, model=True)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -143,22 +132,17 @@ def test_a_signal_saves_a_checkpoint_first(stage1):
     number, code = signal.SIGTERM, 143
     out = stage1.parent / f"run-{code}"
     change = ["--set", f"output_dir={out}", "--set", "trainer.num_train_epochs=400"]
-    process = subprocess.Popen(
-        _command(stage1, *change),
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    commands = shared_commands(model=True)
+    process = commands.start("train", stage1, *change)
     log = out / "train_log.jsonl"
     for _ in range(1200):
         if log.exists() and len(log.read_bytes().splitlines()) >= 2:
             break
         time.sleep(0.05)
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == code, stderr
+    os.kill(process.pid, number)
+    ended = commands.wait(process)
+    assert ended.code == code, ended.stderr
     (checkpoint,) = out.glob("checkpoint-*")
-    assert stdout.startswith(str(checkpoint))
+    assert ended.stdout.startswith(str(checkpoint))
     last = json.loads(log.read_text().splitlines()[-1])["step"]
     assert checkpoint.name == f"checkpoint-{last}"

@@ -1,12 +1,11 @@
 """Generated pages are up to date, links lead somewhere, and commands in the README exist."""
 
 import re
-import subprocess
-import sys
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
 import pytest
+from forked_commands import run_forked
 from page_blocks import DOCS, ROOT, blocks_of, docs_module
 
 page_links = docs_module("page_links")
@@ -132,12 +131,7 @@ def test_every_command_and_option_in_the_readme_exists():
     for line in lines:
         words = line.split()[1:]
         verb = words[:2] if words[0] == "data" else words[:1]
-        done = subprocess.run(
-            [sys.executable, "-m", "coordeval", *verb, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_forked(*verb, "--help")
         assert done.returncode == 0, line
         for option in (word for word in words if word.startswith("--")):
             assert option in done.stdout, line

@@ -1,14 +1,14 @@
 """A real decode that is killed: nothing finished is lost or doubled, and the texts are the same."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from forked_commands import shared_commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,21 +27,20 @@ def lines(path):
 def test_kill_9_in_mid_rollout_then_the_same_command(tmp_path):
     """SIGKILL while decoding, then again: every id exactly once, texts as in the recorded run."""
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "coordeval", "rollout", "fixtures/ckpt-300", "--out", str(out)]
-    command += ["--batch-size", "4", "--dtype", "fp32", "--device", "cpu", "--no-score"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    words = ["rollout", "fixtures/ckpt-300", "--out", out]
+    words += ["--batch-size", 4, "--dtype", "fp32", "--device", "cpu", "--no-score"]
+    commands = shared_commands(model=True)
+    process = commands.start(*words)
     deadline = time.monotonic() + 120
     while len(lines(out / "rollouts.jsonl")) < 8 and time.monotonic() < deadline:
-        assert process.poll() is None, "the rollout ended before it could be killed"
+        assert commands.poll(process) is None, "the rollout ended before it could be killed"
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    commands.wait(process)
     before = lines(out / "rollouts.jsonl")
     assert 8 <= len(before) < 64
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = commands.run(*words)
+    assert done.code == 0, done.stderr
     after = lines(out / "rollouts.jsonl")
     assert Counter(line["id"] for line in after) == Counter(f"{n:04d}" for n in range(64))
     kept = {line["id"]: line for line in after}

@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from forked_commands import FIXTURES, MODULES, Commands
+from forked_commands import FIXTURES, SCENES, shared_commands
 
 RECORDING = FIXTURES / "runs" / "ckpt-300"
-SCENES = FIXTURES / "scenes" / "heldout.jsonl"
 
 
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory):
+def commands():
     """Commands of a process that has imported everything but torch."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("needs fork and /proc")
-    warmed = Commands(tmp_path_factory.mktemp("streams"), MODULES)
-    yield warmed
-    warmed.close()
+    return shared_commands()
 
 
 @pytest.fixture(scope="session")

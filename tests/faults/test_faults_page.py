@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from forked_commands import HERE, ROOT
+from forked_commands import ROOT
 
+HERE = Path(__file__).parent
 PAGE = ROOT / "docs" / "faults.md"
 # Checks of the tests' own means, and of rules that the page gives in words.
 NOT_FAULTS = {

@@ -8,26 +8,23 @@ import signal
 
 import pandas as pd
 import pytest
-from conftest import SCENES
-from forked_commands import FIXTURES, HF_MODULES, MODULES, Commands, killed_at
+from forked_commands import FIXTURES, SCENES, killed_at, shared_commands
 
 KILLED_RUNS = 5
 
 
 @pytest.fixture(scope="module")
-def model_commands(tmp_path_factory):
+def model_commands():
     """Commands of a process that has imported torch and transformers as well."""
     pytest.importorskip("torch")
-    warmed = Commands(tmp_path_factory.mktemp("streams"), (*MODULES, *HF_MODULES))
-    yield warmed
-    warmed.close()
+    return shared_commands(model=True)
 
 
 def decoding(out):
     """The words of a rollout of a small trained checkpoint with telemetry."""
     return (
         *("rollout", FIXTURES / "ckpt-300", "--engine", "hf", "--data", SCENES, "--out", out),
-        *("--limit", 10, "--batch-size", 2, "--max-new-tokens", 100, "--dtype", "fp32"),
+        *("--limit", 6, "--batch-size", 2, "--max-new-tokens", 100, "--dtype", "fp32"),
         *("--device", "cpu", "--telemetry", "--no-score"),
     )
 

@@ -9,8 +9,7 @@ import signal
 import time
 
 import pytest
-from conftest import SCENES
-from forked_commands import files_of, killed_at
+from forked_commands import SCENES, files_of, killed_at
 
 KILLED_RUNS = 95
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import SCENES
-from forked_commands import HF_MODULES, MODULES, Commands, files_of
+from forked_commands import SCENES, files_of, shared_commands
 
 TRAINER = {
     "use_cpu": True,
@@ -21,13 +20,10 @@ TRAINER = {
 
 
 @pytest.fixture(scope="module")
-def train_commands(tmp_path_factory):
+def train_commands():
     """Commands of a process that can train."""
     pytest.importorskip("peft")
-    modules = (*MODULES, *HF_MODULES, "coordeval.cli.train", "coordeval.training.training_run")
-    warmed = Commands(tmp_path_factory.mktemp("streams"), modules)
-    yield warmed
-    warmed.close()
+    return shared_commands(model=True)
 
 
 @pytest.fixture(scope="module")

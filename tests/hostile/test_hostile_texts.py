@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-import subprocess
-import sys
+import re
 import unicodedata
 import xml.etree.ElementTree as ET
 
 import pytest
+from forked_commands import run_forked
 
 from coordeval.exchange.export_context import ExportContext
 from coordeval.exchange.exporting import export_run
@@ -114,9 +114,7 @@ def test_no_command_prints_control_characters(hostile_run, tmp_path, name):
         words.get(word, word).replace("RUN/", f"{hostile_run}/").replace("OUT/", f"{tmp_path}/")
         for word in COMMANDS[name]
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "coordeval", *arguments], capture_output=True, check=False
-    )
+    done = run_forked(*arguments, text=False)
     output = (done.stdout + done.stderr).decode("utf-8")
     assert done.returncode in {0, 1, 2, 3}, output
     assert "Traceback" not in output
@@ -153,12 +151,7 @@ _VISIBLE_FORMATS = {
 
 def test_rich_markup_and_emoji_codes_stay_text(hostile_run):
     """Rich's markup is not read in foreign text."""
-    done = subprocess.run(
-        [sys.executable, "-m", "coordeval", "inspect", str(hostile_run), "2" + EVIL[2]],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_forked("inspect", hostile_run, "2" + EVIL[2])
     assert "[red]x[/red]" in done.stdout
     assert ":bomb:" in done.stdout
 
@@ -189,6 +182,26 @@ def test_markdown_cells_hold_no_markup(text):
         assert_only_text(shown)
         bare = re.sub(r"\\[\\`*_{}\[\]<>()#+!|~$&@:-]|&(?:lt|gt|amp|#64|#58);", "", shown)
         assert not re.search(r"[`*_\[\]<>|~$@]", bare), bare
+
+
+@pytest.mark.parametrize("shown_as", [escaped, markdown_text])
+@pytest.mark.parametrize(
+    "text",
+    ["www.evil.example", "x_www.evil.example", "a@evil.example", "@someone", "see #1", "a@-b.c"],
+)
+def test_markdown_makes_no_links_of_words(text, shown_as):
+    """What sites link without markup: `www.`, addresses, mentions and numbers, also when escaped.
+
+    GitHub looks for addresses, names and numbers in what is left once backslashes are resolved.
+    """
+    import html
+    import re
+
+    shown = shown_as(text)
+    resolved = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", shown))
+    assert resolved.replace("\u200b", "") == text
+    assert not re.search(r"[@#][\w-]", resolved)
+    assert "www." not in shown
 
 
 def test_tables_of_hostile_runs_keep_their_columns(hostile_run, scored):
@@ -292,15 +305,30 @@ def test_names_of_protocols_are_no_paths(tmp_path, name, option):
     path.mkdir()
     (path / "run.json").write_text('{"format": "coordeval-run/1"}')
     (path / "rollouts.jsonl").write_text("")
-    done = subprocess.run(
-        [sys.executable, "-m", "coordeval", "score", str(path), option, name],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_forked("score", path, option, name)
     assert done.returncode == 2
     assert sorted(item.name for item in tmp_path.rglob("*")) == [
         "rollouts.jsonl",
         "run",
         "run.json",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "::add-mask::a",
+        "  ::stop-commands::x",
+        "a\n::error::b",
+        "x ::warning::",
+        "##vso[a]b",
+        "##[group]",
+    ],
+)
+def test_texts_are_no_commands_to_a_ci_service(text):
+    """No word of a text begins with two colons, nor is `##[` in it; the rest stays as it is."""
+    shown = printable(text)
+    assert not any(word.startswith("::") for word in shown.split())
+    assert not re.search(r"##(vso)?\[", shown, re.IGNORECASE)
+    assert shown.replace("\\x3a", ":").replace("\\x23", "#").replace("\\n", "\n") == text
+    assert printable("std::vector # 1 : a") == "std::vector # 1 : a"

@@ -6,10 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from forked_commands import run_forked
 
+from coordeval.addresses import without_secrets
 from coordeval.data.prompts import load_prompt
+from coordeval.engines.ray_cluster import check_address
 from coordeval.engines.server_address import parse_address
 from coordeval.errors import ConfigError
+from coordeval.training.loop.arguments import check_names
 
 SECRETS = {
     "HF_TOKEN": "hf_SecretSecretSecret123",
@@ -85,10 +89,66 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(tmp_path, url):
     record = {"id": "a", "image": "a.png", "width": 10, "height": 10, "objects": []}
     (tmp_path / "data.jsonl").write_text(json.dumps(record) + "\n")
     arguments = ["--engine", "server", "--server-url", url, "--data", "data.jsonl", "--out", "run"]
-    done = run("rollout", "served", *arguments, cwd=tmp_path)
+    done = run_forked("rollout", "served", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "ServerSecret1" not in done.stdout + done.stderr
     assert not (tmp_path / "run").exists()
+
+
+URL = "https://user:UrlSecret12@host.example/a/b?sig=UrlSecret34#UrlSecret56"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score", URL),
+        ("rollout", URL, "--data", "data.jsonl"),
+        ("rollout", "data.jsonl", "--engine", "replay", "--data", URL),
+        ("rollout", "data.jsonl", "--engine", "replay", "--data", "data.jsonl"),
+        ("rollout", "data.jsonl", "--data", "data.jsonl", "--image-root", URL),
+        ("data", "validate", "data.jsonl"),
+        ("report", URL, "-o", "x.html"),
+    ],
+)
+def test_secrets_of_a_url_are_in_no_error_line(tmp_path, words):
+    """A URL with user, password or query, wherever it is given instead of a path, is shown bare."""
+    record = {"id": "a", "image": URL, "width": 10, "height": 10, "objects": []}
+    (tmp_path / "data.jsonl").write_text(json.dumps(record) + "\n")
+    done = run_forked(*words, cwd=tmp_path)
+    assert done.returncode in {1, 2}
+    assert "host.example" in done.stdout + done.stderr
+    assert "UrlSecret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("address", ["redis://:RaySecret1@h:6379", "u:RaySecret1@h:6379"])
+def test_a_ray_address_with_a_password_is_refused_and_not_repeated(address):
+    """Ray's address, be it of RAY_ADDRESS, is told to nobody where it holds a password."""
+    with pytest.raises(ConfigError, match="HOST:PORT") as caught:
+        check_address(address)
+    assert "RaySecret1" not in str(caught.value)
+
+
+def test_a_training_takes_no_token():
+    """A configuration is stored in output_dir, so a hub token does not stand in it."""
+    with pytest.raises(ConfigError, match="HF_TOKEN") as caught:
+        check_names({"hub_token": "hf_TrainSecret1"})
+    assert "TrainSecret1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://u:p@h/x: no such file", "https://***@h/x: no such file"),
+        ("https:/u:p@s@h/x", "https:/***@h/x"),
+        ("'s3://k@b/x?sig=1&t=2' is a URL", "'s3://***@b/x?***' is a URL"),
+        ("http://h/x#secret", "http://h/x#***"),
+        ("http://h:80/x and a@b.c?x=1", "http://h:80/x and a@b.c?x=1"),
+        ("runs/a@b?c=d", "runs/a@b?c=d"),
+    ],
+)
+def test_urls_are_shown_without_what_may_be_secret(text, shown):
+    """User, password, query and fragment become stars; all else stays as it is."""
+    assert without_secrets(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """The one command behind the table of docs/decoding.md."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 
 from coordeval.runs import open_run
 
@@ -15,9 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 def _table(out, *arguments):
-    command = [sys.executable, str(ROOT / "recipes" / "decoding_control.py"), "--out", str(out)]
-    command += ["--engine", "hf", "--device", "cpu", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    words = ["--out", out, "--engine", "hf", "--device", "cpu", *arguments]
+    done = run_script(ROOT / "recipes" / "decoding_control.py", *words, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line[:1] == "|"]
     return rows[0], rows[2:], done.stdout

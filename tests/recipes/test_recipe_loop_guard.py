@@ -1,11 +1,11 @@
 """The loop guard on injected loops and recorded rollouts: tokens saved, F1 kept."""
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 
 from coordeval.parsers import parse
 from coordeval.runs import open_run
@@ -78,7 +78,6 @@ def test_guard_keeps_every_true_positive_of_the_recorded_runs(recipe, tokens):
 @pytest.mark.slow
 def test_table_of_the_docs_is_what_the_recipe_prints():
     """docs/decoding.md shows the recipe's own output; mend it with the command that it names."""
-    command = [sys.executable, str(ROOT / "recipes" / "loop_guard.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = run_script(ROOT / "recipes" / "loop_guard.py", cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() in (ROOT / "docs" / "decoding.md").read_text(encoding="utf-8")

@@ -2,12 +2,10 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import run_script
 
 from coordeval.data.dataset import open_dataset
 from coordeval.runs import open_run
@@ -285,22 +283,8 @@ def test_demo_trains_evaluates_and_shows_the_curve(tmp_path):
         "trainer.dataloader_num_workers": 0,
     }
     given = [part for key, value in (steps | small).items() for part in ("--set", f"{key}={value}")]
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(RECIPES / "demo_train.py"),
-            "--out",
-            str(tmp_path / "demo"),
-            "--scenes",
-            "16",
-            *given,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    words = ["--out", tmp_path / "demo", "--scenes", 16, *given]
+    done = run_script(RECIPES / "demo_train.py", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     run = tmp_path / "demo" / "stage1"
     rows = [json.loads(line) for line in (run / "train_log.jsonl").read_text().splitlines()]

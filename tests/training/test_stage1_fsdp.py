@@ -131,7 +131,7 @@ def test_sharded_steps_are_those_of_one_process(tied, tmp_path):
     base = tiny_base(tmp_path / "base", tied=tied)
     data = {"limit": 8, "eval": str(SCENES), "eval_limit": 4}
     steps = {"max_steps": 3, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps"}
-    evaluated = RolloutEvalConfig(every=2, limit=3, decode={"max_new_tokens": 8})
+    evaluated = RolloutEvalConfig(every=3, limit=3, decode={"max_new_tokens": 8})
     alone = {"per_device_train_batch_size": 4}
     whole = train_stage1(
         config(base, tmp_path / "one", data=data, trainer=steps | alone, rollout_eval=evaluated)

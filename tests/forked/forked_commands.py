@@ -1,23 +1,37 @@
-"""Command lines run in children of a warmed process, to be killed or put under faults."""
+"""Command lines run in children of a warmed process: cheap, to be killed, or put under faults.
+
+A child is a process of its own: streams, exit code, environment and folder are as for the shell's.
+What a command imports is not seen here (the warmed process has imported it); tests of that start
+Python themselves.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Fault = dict[str, Any]
+
+# As it is before any test changes it.
+ENVIRONMENT = dict(os.environ)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 FIXTURES = ROOT / "fixtures"
+SCENES = FIXTURES / "scenes" / "heldout.jsonl"
 # What the commands of these tests import, beyond what these import themselves.
 MODULES = (
     "pandas",
@@ -54,7 +68,18 @@ MODULES = (
     "coordeval.stats.comparison",
     "coordeval.stats.gates_check",
 )
-HF_MODULES = ("torch", "transformers", "coordeval.engines.hf_source", "coordeval.engines.hf")
+MODEL_MODULES = (
+    "torch",
+    "transformers",
+    "transformers.models.qwen3_vl.modeling_qwen3_vl",
+    "coordeval.engines.hf_source",
+    "coordeval.engines.hf",
+    "transformers.trainer",
+    "coordeval.cli.train",
+    "coordeval.training.stage1",
+    "coordeval.training.stage2.entry",
+    "coordeval.training.training_run",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +111,9 @@ class Commands:
     """Commands of one warmed process: `start` and `wait`, or `run` for both."""
 
     def __init__(self, folder: Path, modules: tuple[str, ...]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._count = 0
-        environment = os.environ | {
+        environment = ENVIRONMENT | {
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
@@ -124,15 +149,23 @@ class Commands:
         cwd: Path = ROOT,
         faults: Sequence[Fault] = (),
         stdout: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        script: Path | None = None,
     ) -> Started:
-        """Fork a child that is `coordeval ARGS`, under faults: functions of child_faults.py."""
+        """Fork a child that is `coordeval ARGS`, under faults: functions of child_faults.py.
+
+        `env` is its whole environment; without it, it has that of the warmed process. With
+        `script` the child is `python SCRIPT ARGS`.
+        """
         self._count += 1
-        out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
+        out, err = (self.folder / f"{self._count}.{name}" for name in ("out", "err"))
         pid = self._ask(
             do="start",
             args=[str(arg) for arg in args],
             cwd=str(cwd),
             faults=list(faults),
+            env=None if env is None else dict(env),
+            script=None if script is None else str(script),
             stdout=str(stdout or out),
             stderr=str(err),
         )["pid"]
@@ -143,13 +176,18 @@ class Commands:
         code = self._ask(do="wait", pid=child.pid)["code"]
         return Ended(code, _text(child.stdout), _text(child.stderr))
 
+    def poll(self, child: Started) -> int | None:
+        """The exit code of a child that has ended (asked for once), None while it runs."""
+        code = self._ask(do="poll", pid=child.pid)["code"]
+        return None if code is None else int(code)
+
     def run(self, *args: object, **options: Any) -> Ended:
         """Run a command to its end."""
         return self.wait(self.start(*args, **options))
 
     def number_of_changes(self, *args: object, under: Path, cwd: Path = ROOT) -> int:
         """How often an undisturbed command changes files below a folder; it must end well."""
-        to = self._folder / "changes"
+        to = self.folder / "changes"
         fault = {"kind": "count_changes", "under": str(under), "to": str(to)}
         ended = self.run(*args, cwd=cwd, faults=[fault])
         assert ended.code == 0, ended.stderr
@@ -162,6 +200,49 @@ class Commands:
         self._process.stdin.close()
         self._process.wait(timeout=30)
         self._process.stdout.close()
+
+
+_SHARED: dict[bool, Commands] = {}
+
+
+def shared_commands(*, model: bool = False) -> Commands:
+    """The commands of this test process, warmed when first asked for.
+
+    `model`: of a process that has imported what decodes and trains as well.
+    """
+    if not sys.platform.startswith("linux"):
+        pytest.skip("needs fork and /proc")
+    if model not in _SHARED:
+        folder = Path(tempfile.mkdtemp(prefix="coordeval-streams-"))
+        _SHARED[model] = Commands(folder, (*MODULES, *(MODEL_MODULES if model else ())))
+    return _SHARED[model]
+
+
+def close_shared() -> None:
+    """End the shared processes that were warmed, and remove what their commands wrote."""
+    for commands in _SHARED.values():
+        commands.close()
+        shutil.rmtree(commands.folder)
+    _SHARED.clear()
+
+
+def run_forked(
+    *args: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    text: bool = True,
+    model: bool = False,
+) -> subprocess.CompletedProcess[Any]:
+    """`coordeval ARGS` in a fork, as `subprocess.run` with captured output tells of it.
+
+    `model`: the command decodes or trains, which a process with torch in it does sooner.
+    """
+    commands = shared_commands(model=model)
+    child = commands.start(*args, cwd=cwd or Path.cwd(), env=os.environ if env is None else env)
+    code = commands.wait(child).code
+    streams = [path.read_bytes() for path in (child.stdout, child.stderr)]
+    shown = [io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read() for data in streams]
+    return subprocess.CompletedProcess(args, code, *(shown if text else streams))
 
 
 def _text(path: Path) -> str:
