@@ -42,6 +42,7 @@ def collect(
     dataset_classes: Sequence[Category] | None = None,
     progress: Callable[[int], None] | None = None,
     each_part: Callable[[WrittenPart], None] | None = None,
+    source: str = "the run",
 ) -> Columns:
     """Read rollouts into columns: sample_index 0 is what is scored, the rest goes to `others`.
 
@@ -49,13 +50,14 @@ def collect(
     length than there are found records; what the protocol's way of matching names raises.
     `categories` are the classes to score over, `dataset_classes` those that category ids of the
     run mean (by default the same). Rollouts with an engine error keep their ground truth
-    and lose their text. `progress` is called with the number of rollouts read so far.
+    and lose their text. Errors name the run by `source`. `progress` is called with the number of
+    rollouts read so far.
 
     `each_part` sees some hundred images at a time, in the order of the run, with their tokens; it
     may pack them (`ImageEntry.pack`). Without it all tokens are kept.
     """
     layout = Layout(protocol, value_frame(dialect, frame))
-    once = _Once()
+    once = _Once(source)
     others = OtherSamples(dialect)
     part = _Part()
     num_read = 0
@@ -86,19 +88,22 @@ def collect(
 
 
 class _Once:
-    """Refuses an (id, sample_index) that comes again."""
+    """Refuses an (id, sample_index) that comes again in what `source` names."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._read = 0
         self._headline: set[str] = set()
         self._others: set[tuple[str, int]] = set()
 
     def check(self, rollout: Rollout) -> None:
         """Remember a rollout; the ids of the headline are held as they are, most being those."""
         index = rollout.sample_index
+        self._read += 1
         if rollout.id in self._headline if index == 0 else (rollout.id, index) in self._others:
             raise DataError(
-                f"id {rollout.id!r} (sample_index {index}) stands twice in the run; "
-                "keep one line for each"
+                f"{self._source}: id {rollout.id!r} (sample_index {index}) stands twice, again "
+                f"as rollout {self._read:,}; keep one line for each"
             )
         if index == 0:
             self._headline.add(rollout.id)

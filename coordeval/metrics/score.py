@@ -84,6 +84,7 @@ def score_run(
         dataset_classes=run.categories,
         progress=progress,
         each_part=findings.read,
+        source=str(run.path),
     )
     findings.finish()
     scores = confidence(columns, score_source, findings.logprob())

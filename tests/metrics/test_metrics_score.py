@@ -174,8 +174,8 @@ def test_status_follows_the_run(score, line, text):
 
 
 def test_an_id_twice_is_refused(score, line, text):
-    """The message names the id; another sample_index is another sample."""
-    with pytest.raises(DataError, match=r"'a'.*twice"):
+    """The message names run, id and place; another sample_index is another sample."""
+    with pytest.raises(DataError, match=r"^/.*: id 'a' .*twice, again as rollout 2;"):
         score([line(text(), []), line(text(), [])])
     score([line(text(), []), line(text(), [], sample_index=1)])
 
