@@ -3,10 +3,13 @@
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from forked_commands import run_forked
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -15,6 +18,8 @@ BLOCK = re.compile(
 )
 FILE_NAME = re.compile(r"`(\w[\w.-]*\.(?:toml|jsonl|yaml))`")
 EXIT_CODE = re.compile(r"# exit code (\d+)$")
+QUOTED = re.compile(r"'[^']*'|\"[^\"$`]*\"|#.*")
+FOR_THE_SHELL = re.compile(r"[|&;<>$`*?(){}\\~=]")
 
 
 def docs_module(name):
@@ -63,9 +68,18 @@ def run_page(page, folder):
     return ran
 
 
+def typed(line, folder):
+    """How a line ends that is typed in a folder: by the shell, or what it would do in a fork."""
+    words = shlex.split(line, comments=True)
+    if words[0] != "coordeval" or FOR_THE_SHELL.search(QUOTED.sub("", line)):
+        return _run(["bash", "-c", line], folder)
+    model = words[1] == "train" or any((folder / word / "config.json").exists() for word in words)
+    return run_forked(*words[1:], cwd=folder, env=_environment(), model=model)
+
+
 def _run_line(line, folder):
     expected = EXIT_CODE.search(line)
-    done = _run(["bash", "-c", line], folder)
+    done = typed(line, folder)
     code = int(expected[1]) if expected else 0
     assert done.returncode == code, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
 
@@ -87,10 +101,13 @@ def _run_script(script, folder, ran):
     return ""
 
 
-def _run(command, folder):
+def _environment():
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    return environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+def _run(command, folder):
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
     )

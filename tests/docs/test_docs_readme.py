@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from page_blocks import ROOT, _run, blocks_of
+from page_blocks import ROOT, blocks_of, typed
 
 FIXTURES = ROOT / "fixtures"
 ELSEWHERE = {
@@ -62,8 +62,8 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path):
             continue
         if "runs/b" in line and not (tmp_path / "runs" / "b").exists():
             other = "coordeval rollout ckpt-2400 --data val.jsonl --image-root images --out runs/b"
-            assert _run(["bash", "-c", other], tmp_path).returncode == 0
-        done = _run(["bash", "-c", line], tmp_path)
+            assert typed(other, tmp_path).returncode == 0
+        done = typed(line, tmp_path)
         allowed = next((codes for head, codes in CODES.items() if line.startswith(head)), (0,))
         assert done.returncode in allowed, f"{line}\n{done.stdout[-800:]}\n{done.stderr[-2000:]}"
         ran.append(line.split()[1])
