@@ -46,12 +46,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timing 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		-m 'not data and not browser and not vllm and not ray and not wheel' \
-		--cov --cov-report=term --durations=8
+		--cov --cov-report= --durations=8
+	@echo "coverage: $$($(BIN)/coverage report --format=total) % (which lines are missing: $(BIN)/coverage report)"
 
 data-tests: $(VENV)/.dev ## the tests on real data (COORDEVAL_DATA points to it)
 	$(BIN)/pytest -m 'data and not browser and not vllm and not ray and not wheel' $(if $(COORDEVAL_DATA),--require-data)
@@ -95,9 +96,10 @@ $(VENV)/.fuzz: $(VENV)/.dev
 
 FUZZ_MINUTES ?= 1
 FUZZ_SEED ?= 0
+FUZZ_ENGINE ?= auto
 
 fuzz: $(VENV)/.fuzz ## feed every reader hostile inputs for FUZZ_MINUTES (1); findings end with 1
-	$(BIN)/python recipes/fuzz.py --minutes $(FUZZ_MINUTES) --seed $(FUZZ_SEED)
+	$(BIN)/python recipes/fuzz.py --minutes $(FUZZ_MINUTES) --seed $(FUZZ_SEED) --engine $(FUZZ_ENGINE)
 
 # torchmetrics needs torchvision, which must not be seen by anything else: transformers would take it
 # up, and one built for CUDA cannot be imported beside a CPU build of torch. Without it its rows say so.

@@ -112,7 +112,9 @@ def _resume(text: str) -> Resume:
         return "auto"
     if text == "never":
         return "never"
-    return Path(text).expanduser()
+    from coordeval.foreign_paths import expand_home
+
+    return expand_home(text)
 
 
 def _print_check(found: dict[str, object], *, json_output: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from coordeval.errors import DataError
+from coordeval.foreign_paths import is_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,14 +88,6 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def is_file(path: Path) -> bool:
-    """Whether a path names a regular file (no folder, fifo or device); never raises."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or not valid Unicode
-        return False
-
-
 def _opened(path: Path) -> Image.Image:
     if not is_file(path):
         raise DataError(f"{path}: there is no such image file")
@@ -157,4 +150,4 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-__all__ = ["MAX_PIXELS", "is_file", "load_upright_rgb", "upright_size"]
+__all__ = ["MAX_PIXELS", "load_upright_rgb", "upright_size"]

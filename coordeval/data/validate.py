@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.contract import check_header, read_header_object
 from coordeval.data.dataset import dataset_lines, image_root_hint, read_coco_document
-from coordeval.data.images import is_file
 from coordeval.data.objects import read_object
 from coordeval.data.paths import resolve_image, shown
 from coordeval.data.problems import (
@@ -24,6 +23,7 @@ from coordeval.data.problems import (
 from coordeval.data.validate_coco import CocoWalk
 from coordeval.data.validate_images import ImageJob, check_images
 from coordeval.errors import DataError
+from coordeval.foreign_paths import is_file
 from coordeval.jsonl import load_json
 
 if TYPE_CHECKING:

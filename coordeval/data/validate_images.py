@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from coordeval.data.contract import Fault
-from coordeval.data.images import is_file, load_upright_rgb
+from coordeval.data.images import load_upright_rgb
 from coordeval.errors import DataError
+from coordeval.foreign_paths import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from coordeval.data.paths import shown
 from coordeval.errors import CheckpointError, MissingExtraError
+from coordeval.foreign_paths import exists, expand_home, is_folder
 from coordeval.jsonl import load_json
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ def resolve_checkpoint(source: str) -> Checkpoint:
     slashes) is never looked up on the hub. Raises CheckpointError where nothing is found, where
     weights come only in pickle formats, and for a folder that is an adapter.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    folder = expand_home(source)
+    if is_folder(folder):
         checkpoint = Checkpoint(source=source, path=folder.resolve(), name=_name_of(folder))
-    elif folder.exists():
+    elif exists(folder):
         raise CheckpointError(f"{source}: is a file; give the folder that holds config.json")
     elif _looks_local(source):
         raise CheckpointError(f"{source}: no such checkpoint folder")

@@ -9,7 +9,6 @@ from coordeval.coords import DEFAULT_FRAME, CoordVocabulary, frame_named
 from coordeval.data.class_list import read_class_list
 from coordeval.data.dataset import image_root_hint, open_dataset
 from coordeval.data.foreign_prompts import prefers_closed
-from coordeval.data.images import is_file
 from coordeval.data.prompts import Prompt, default_prompt, load_prompt, parse_pixels
 from coordeval.data.token_budget import MINIMUM_TOKENS, default_max_new_tokens
 from coordeval.decoding.guard import require_followable
@@ -20,6 +19,7 @@ from coordeval.engines.opening import open_source
 from coordeval.engines.runner import run_rollouts
 from coordeval.engines.selection import parse_selection
 from coordeval.errors import ConfigError, DataError, RunIncomplete
+from coordeval.foreign_paths import is_file
 from coordeval.parsers.dialects import dialect_named
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from coordeval.engines.vllm_settings import (
     read_engine_args,
 )
 from coordeval.errors import ConfigError
+from coordeval.foreign_paths import expand_home, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ class RaySource:
             replicas=None,
             inner=None,
             checkpoint=_absolute(options.checkpoint),
-            adapter=None if options.adapter is None else options.adapter.expanduser().resolve(),
+            adapter=None if options.adapter is None else expand_home(options.adapter).resolve(),
         )
         # Here nothing is decoded, and there may be no GPU.
         self._source = open_source(replace(self._options, device="cpu"))
@@ -216,8 +217,8 @@ def _on_gpu(device: str, gpus: float) -> bool:
 
 def _absolute(checkpoint: str) -> str:
     """A folder by its whole path, which is the same wherever a replica starts; else a hub id."""
-    folder = Path(checkpoint).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else checkpoint
+    folder = expand_home(checkpoint)
+    return str(folder.resolve()) if is_folder(folder) else checkpoint
 
 
 def _check_options(options: RolloutOptions) -> None:

@@ -12,6 +12,7 @@ from coordeval.engines.identity import named_part
 from coordeval.engines.server_address import api_key, parse_address
 from coordeval.engines.server_http import require_httpx
 from coordeval.errors import ConfigError, MissingExtraError
+from coordeval.foreign_paths import expand_home, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ class ServerSource:
         self.adapter: dict[str, Any] | None = None
         self.tokenizer: Any = None
         self._model = options.server_model
-        if Path(options.checkpoint).expanduser().is_dir():
+        if is_folder(expand_home(options.checkpoint)):
             self._read_folder(options)
         else:
             if self._model not in {None, options.checkpoint}:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_TOO_LARGE = 2**31
+"""Token ids are 32-bit numbers everywhere; larger ones in a file are no ids."""
+
 
 def vocabulary_from_meta(meta: Mapping[str, Any]) -> NDArray[np.int64] | None:
     """Token ids of the 1000 bins that run.json declares ({"first": id} or {"ids": [...]}).
@@ -31,15 +34,19 @@ def vocabulary_from_meta(meta: Mapping[str, Any]) -> NDArray[np.int64] | None:
     raw = meta.get("vocabulary")
     if not raw:
         return None
-    if isinstance(raw, dict) and isinstance(raw.get("first"), int):
-        return np.arange(raw["first"], raw["first"] + NUM_BINS, dtype=np.int64)
-    if isinstance(raw, dict) and isinstance(raw.get("ids"), list):
-        ids = np.asarray(raw["ids"], dtype=np.int64)
-        if ids.shape == (NUM_BINS,) and len(set(ids.tolist())) == NUM_BINS:
-            return ids
+    ids: object = None
+    if isinstance(raw, dict):
+        first = raw.get("first")
+        ids = range(first, first + NUM_BINS) if _is_id(first) else raw.get("ids")
+    if isinstance(ids, (list, range)) and all(map(_is_id, ids)) and len(set(ids)) == NUM_BINS:
+        return np.array(ids, dtype=np.int64)
     raise DataError(
         'run.json: \'vocabulary\' must be {"first": id} or {"ids": [1000 distinct ids]}'
     )
+
+
+def _is_id(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < _TOO_LARGE
 
 
 class VocabularyVotes:

@@ -15,6 +15,7 @@ import yaml
 from coordeval.data.paths import shown
 from coordeval.documents import parse_yaml, read_yaml
 from coordeval.errors import ConfigError
+from coordeval.foreign_paths import exists, expand_home
 from coordeval.jsonl import dump_line
 from coordeval.training.config import OF_OTHER_STAGE, TrainConfig
 
@@ -111,8 +112,8 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> None:
 
 def _resolved(value: str, folder: Path, *, must_exist: bool) -> str:
     """An absolute path; a model that is no folder here stays as it is: it may be a hub id."""
-    path = folder / Path(value).expanduser()
-    if must_exist and not path.exists():
+    path = folder / expand_home(value)
+    if must_exist and not exists(path):
         return value
     if value in {"open", "closed"}:  # prompts by name
         return value

@@ -1,7 +1,8 @@
 """Feeding one target, in a process of its own: executions counted, findings kept, costs measured.
 
 With atheris installed, libFuzzer chooses and mixes inputs by the coverage they reach, and asks our
-mutators for half of them; without it, our mutators bend seeds and what grew out of them.
+mutators for half of them; without it, our mutators bend seeds and what grew out of them: the same
+inputs in the same order on every machine, as many as there is time for.
 """
 
 from __future__ import annotations
@@ -170,7 +171,6 @@ def run_session(
 ) -> None:
     """Feed one target; the result stands in `out`. Under atheris this ends the process."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-    rng = random.Random(f"{seed} {name}")
     with _instrumented(engine):
         from fuzzing.table import TARGETS
 
@@ -184,11 +184,11 @@ def run_session(
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", module=r"PIL\..*|tensorboard\..*")
     growing = GROWTH_SHARE * seconds if target.pumped else 0.0
-    session.measure_growth(growing, rng)
+    session.measure_growth(growing, random.Random(f"{seed} {name} growth"))
     if engine == "atheris":
         _feed_by_coverage(session, seeds, seconds - growing, seed)
-    else:
-        _feed_at_random(session, seeds, seconds - growing, rng)
+    else:  # a generator of its own: inputs do not depend on how many pumps there was time for
+        _feed_at_random(session, seeds, seconds - growing, random.Random(f"{seed} {name}"))
     session.write(finished=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from coordeval.errors import ConfigError, DataError
 from coordeval.metrics.confidence import tied_fraction
-from coordeval.metrics.token_map import infer_vocabulary
+from coordeval.metrics.token_map import infer_vocabulary, vocabulary_from_meta
 
 FIRST = 5000
 
@@ -150,3 +150,26 @@ def test_tied_fraction():
     assert tied_fraction(np.array([0.1, 0.2, 0.2, 0.9])) == 0.5
     assert tied_fraction(np.array([0.3])) == 0.0
     assert tied_fraction(np.zeros(0)) is None
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"first": 2**70},
+        {"first": -1},
+        {"first": True},
+        {"first": 1.0},
+        {"ids": [*range(999), 2**70]},
+        {"ids": ["a"] * 1000},
+        {"ids": [[1]] * 1000},
+        {"ids": [k / 2 for k in range(1000)]},
+        {"ids": [0] * 1000},
+        {"ids": list(range(999))},
+        "ids",
+        [1],
+    ],
+)
+def test_what_is_no_list_of_ids_is_refused_in_one_line(declared):
+    """Numbers that no tokenizer could mean, and other kinds of values, are faults of run.json."""
+    with pytest.raises(DataError, match=r"run\.json: 'vocabulary' must be"):
+        vocabulary_from_meta({"vocabulary": declared})

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordeval.errors import ConfigError, MissingExtraError
+from coordeval.foreign_paths import expand_home, is_folder
 from coordeval.metrics.names.embedding import DEFAULT_THRESHOLD, EmbeddingNames
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def load_sentence_model(name: str, *, threshold: float = DEFAULT_THRESHOLD) -> E
 
 
 def _folder_of(name: str) -> Path:
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = expand_home(name)
+    if is_folder(folder):
         return folder
     if folder.exists() or not _HUB_NAME.fullmatch(name):
         raise ConfigError(f"{name}: no such model folder")
