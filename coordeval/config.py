@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from coordeval.data.paths import shown
-from coordeval.documents import read_toml
+from coordeval.documents import read_toml, refuse_unknown_keys
 from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,30 +16,33 @@ CONFIG_NAME = "coordeval.toml"
 _PATH_KEYS = ("data", "image_root", "prompt", "runs_dir", "synonyms")
 _STRING_KEYS = ("dialect", "field_order", "frame", "pixels")
 _TABLE_KEYS = ("decode", "gates")
-_DECODE_KEYS = (
-    "max_new_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "repetition_penalty",
-    "seed",
-    "samples",
-    "batch_size",
-    "dtype",
-    "device",
-    "limit",
-    "engine",
-    "sample_temperature",
-    "constrain",
-    "classes",
-    "loop_guard",
-    "telemetry",
-)
+DECODE_TYPES: dict[str, type] = {
+    "max_new_tokens": int,
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "repetition_penalty": float,
+    "seed": int,
+    "samples": int,
+    "batch_size": int,
+    "dtype": str,
+    "device": str,
+    "limit": int,
+    "engine": str,
+    "sample_temperature": float,
+    "constrain": str,
+    "classes": str,
+    "loop_guard": str,
+    "telemetry": bool,
+}
+"""What [decode] may set, and of which type; a whole number does for a float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
     """What coordeval.toml sets; None or empty where it is silent. Paths are absolute.
+
+    `decode` holds values of the types of `DECODE_TYPES`.
 
     `source` is the file that was read, None where there is none.
     """
@@ -82,7 +83,7 @@ def load_defaults(cwd: Path, *, near: Path | None = None) -> Defaults:
     if path is None:
         return Defaults()
     raw = read_toml(path)
-    _refuse_unknown(raw, (*_PATH_KEYS, *_STRING_KEYS, *_TABLE_KEYS), str(path))
+    refuse_unknown_keys(raw, (*_PATH_KEYS, *_STRING_KEYS, *_TABLE_KEYS), str(path))
     values: dict[str, Any] = {"source": path}
     for key in (*_PATH_KEYS, *_STRING_KEYS):
         if key in raw:
@@ -96,16 +97,24 @@ def load_defaults(cwd: Path, *, near: Path | None = None) -> Defaults:
             if not isinstance(raw[key], dict):
                 raise ConfigError(f"{path}: [{key}] must be a table")
             values[key] = raw[key]
-    _refuse_unknown(values.get("decode", {}), _DECODE_KEYS, f"{path}: [decode]")
+    if "decode" in values:
+        values["decode"] = _decode_values(values["decode"], f"{path}: [decode]")
     return Defaults(**values)
 
 
-def _refuse_unknown(raw: dict[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in raw:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {shown(key, 60)}; {hint}")
+def _decode_values(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    refuse_unknown_keys(raw, tuple(DECODE_TYPES), where)
+    values = {}
+    for key, value in raw.items():
+        wanted = DECODE_TYPES[key]
+        accepted = (int, float) if wanted is float else wanted
+        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+            raise ConfigError(f"{where} {key} must be {wanted.__name__}")
+        try:
+            values[key] = wanted(value)
+        except OverflowError:
+            raise ConfigError(f"{where} {key} is too large") from None
+    return values
 
 
-__all__ = ["CONFIG_NAME", "Defaults", "find_config", "load_defaults"]
+__all__ = ["CONFIG_NAME", "DECODE_TYPES", "Defaults", "find_config", "load_defaults"]

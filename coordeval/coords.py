@@ -34,12 +34,6 @@ def coord_token(bin_index: int) -> str:
     return f"<|coord_{bin_index}|>"
 
 
-def parse_coord_token(text: str) -> int | None:
-    """Bin of a string that is exactly one coordinate token, else None."""
-    match = COORD_TOKEN_RE.fullmatch(text)
-    return int(match.group(1)) if match else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordFrame:
     """What a bin means: pixel = (bin + offset) / denominator * extent(width, height).
@@ -262,7 +256,6 @@ __all__ = [
     "Rounding",
     "coord_token",
     "frame_named",
-    "parse_coord_token",
     "quantise",
     "resized_frame",
 ]

@@ -7,14 +7,17 @@ formats are limited in size and depth. A key that stands twice is refused in bot
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import ConfigError
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 MAX_BYTES = 1 << 20
@@ -55,6 +58,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: not a TOML file: {_line(error)}") from None
+
+
+def refuse_unknown_keys(raw: Iterable[str], known: Sequence[str], where: str) -> None:
+    """ConfigError for the first key that is not known, with the nearest that is."""
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {shown(key, 60)}; {hint}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -143,4 +155,12 @@ def _line(error: BaseException) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-__all__ = ["MAX_BYTES", "MAX_YAML_NODES", "parse_yaml", "read_text", "read_toml", "read_yaml"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_YAML_NODES",
+    "parse_yaml",
+    "read_text",
+    "read_toml",
+    "read_yaml",
+    "refuse_unknown_keys",
+]

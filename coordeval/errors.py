@@ -5,13 +5,12 @@ CoordevalError            2   anything a user can mend; printed as one line, wit
 |-- MissingExtraError     2   a command needs packages of an extra that is not installed
 |-- DataError             2   a dataset or run file that cannot be read; says file and line
 |-- CheckpointError       2   a checkpoint that cannot be loaded or lacks coordinate tokens
-|-- CheckpointNotSaved    2   a training checkpoint that was not written (training.loop.checkpoints)
-|-- LogNotWritten         2   a training log line that was not written (training.loop.train_log)
 |-- RunMismatchError      2   a run directory that belongs to another checkpoint or other settings
 |-- RunLockedError        2   a run directory that another process writes at this moment
-|-- ValidationFailed      1   validation finished and found problems
 |-- RunIncomplete         3   ids without a line, too many errors, or nothing to evaluate
 |   |-- RunNotWritten     3   a run directory that can be written no more (a full disk, say)
+|   |   |-- CheckpointNotSaved  3   a training checkpoint (training.loop.checkpoints)
+|   |   `-- LogNotWritten       3   a training log line (training.loop.train_log)
 |   |-- TrainingDiverged  3   a loss or gradient that is no number (training.loop.nonfinite)
 |   `-- LoaderWorkerLost  3   a data loader that was killed (training.loop.lost_worker)
 `-- NotComparable         4   other ground truth, other protocol, no common ids
@@ -63,12 +62,6 @@ class RunLockedError(CoordevalError):
     """Another process is writing this run directory."""
 
 
-class ValidationFailed(CoordevalError):  # noqa: N818 - an outcome, not a fault
-    """Validation ran to its end and found problems."""
-
-    exit_code = EXIT_PROBLEMS
-
-
 class RunIncomplete(CoordevalError):  # noqa: N818 - an outcome, not a fault
     """A run misses ids, holds too many errors, or there is nothing to evaluate."""
 
@@ -104,5 +97,4 @@ __all__ = [
     "RunLockedError",
     "RunMismatchError",
     "RunNotWritten",
-    "ValidationFailed",
 ]

@@ -15,9 +15,9 @@ from coordeval.coords import CoordFrame, frame_named
 from coordeval.data.contract import MAX_SIDE_PX
 from coordeval.data.federated import NEGATIVE, NOT_EXHAUSTIVE, read_federated, write_federated
 from coordeval.data.objects import read_object, write_object
-from coordeval.data.paths import shown
 from coordeval.errors import DataError
 from coordeval.jsonl import dump_line, dump_sorted, load_json, read_lines
+from coordeval.quoting import shown
 from coordeval.records import FINISH_REASONS, GroundTruthObject, Rollout
 
 if TYPE_CHECKING:

@@ -146,7 +146,7 @@ def layers() -> list[str]:
     """The layers of import-linter's contract in pyproject.toml, by their bare names, top first."""
     table = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["importlinter"]
     (contract,) = (item for item in table["contracts"] if item["type"] == "layers")
-    return [layer.replace("coordeval.", "").replace(" | ", ", ") for layer in contract["layers"]]
+    return [layer.replace(" | ", ", ") for layer in contract["layers"]]
 
 
 def _box(box: Box) -> str:

@@ -85,7 +85,7 @@ def config_keys_table() -> str:
             "|---|---|",
             f"| at the top, paths | {names(config._PATH_KEYS)} |",  # noqa: SLF001 - only shown
             f"| at the top, names | {names(config._STRING_KEYS)} |",  # noqa: SLF001
-            f"| `[decode]` | {names(config._DECODE_KEYS)} |",  # noqa: SLF001
+            f"| `[decode]` | {names(tuple(config.DECODE_TYPES))} |",
             "| `[gates]` | keys of metrics, see [ci.md](ci.md) |",
         ]
     )

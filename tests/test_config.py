@@ -47,3 +47,28 @@ def test_mistakes_are_refused_in_one_line(tmp_path, content, message):
         load_defaults(tmp_path)
     assert "coordeval.toml" in str(error.value)
     assert "\n" not in str(error.value).strip() or "cannot be read" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('seed = "7"', r"\[decode\] seed must be int"),
+        ('telemetry = "yes"', r"\[decode\] telemetry must be bool"),
+        ("constrain = 1", r"\[decode\] constrain must be str"),
+        ("batch_size = true", r"\[decode\] batch_size must be int"),
+        ("temperature = 1" + "0" * 400, r"\[decode\] temperature is too large"),
+    ],
+)
+def test_a_wrong_type_is_refused_where_the_file_is_read(tmp_path, line, message):
+    """Whichever command reads the file, the key and its type are named."""
+    (tmp_path / "coordeval.toml").write_text(f"[decode]\n{line}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_defaults(tmp_path)
+
+
+def test_whole_numbers_do_for_floats(tmp_path):
+    """`temperature = 1` is 1.0, and a seed stays whole."""
+    (tmp_path / "coordeval.toml").write_text("[decode]\ntemperature = 1\nseed = 2\n")
+    decode = load_defaults(tmp_path).decode
+    assert decode == {"temperature": 1.0, "seed": 2}
+    assert [type(value) for value in decode.values()] == [float, int]

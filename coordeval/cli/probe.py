@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from enum import StrEnum
@@ -131,19 +130,13 @@ def probe(  # noqa: PLR0917 - one parameter per option
 
 def _options(**given: Any) -> ProbeOptions:
     """Options from the command line, else from coordeval.toml, else built in."""
-    from coordeval.cli.rollout import DECODE_TYPES
     from coordeval.config import load_defaults
-    from coordeval.errors import ConfigError
     from coordeval.training.probe.options import ProbeOptions
 
     defaults = load_defaults(Path.cwd(), near=given["run"])
     for key in ("batch_size", "device", "dtype"):
-        value = defaults.decode.get(key)
-        if given[key] is None and value is not None:
-            if not isinstance(value, DECODE_TYPES[key]) or isinstance(value, bool):
-                name = DECODE_TYPES[key].__name__
-                raise ConfigError(f"{defaults.source}: [decode] {key} must be {name}")
-            given[key] = value
+        if given[key] is None:
+            given[key] = defaults.decode.get(key)
     known = {key: value for key, value in given.items() if value is not None}
     return ProbeOptions(
         **known,
@@ -157,10 +150,9 @@ def _options(**given: Any) -> ProbeOptions:
 
 
 def _probe(options: ProbeOptions) -> ProbeResult:
-    from coordeval.errors import MissingExtraError
+    from coordeval.engines.extras import require_extra
 
-    if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
-        raise MissingExtraError("probing a checkpoint", "hf")
+    require_extra("probing a checkpoint", "hf")
     # Spinning threads starve one another where other work shares the cores; it has to be set
     # before torch loads its thread pool.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

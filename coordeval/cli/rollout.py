@@ -18,28 +18,6 @@ if TYPE_CHECKING:
     from coordeval.engines.runner import Outcome
 
 
-# What [decode] of coordeval.toml may set, and of which type.
-DECODE_TYPES: dict[str, type] = {
-    "batch_size": int,
-    "classes": str,
-    "constrain": str,
-    "device": str,
-    "dtype": str,
-    "engine": str,
-    "limit": int,
-    "loop_guard": str,
-    "max_new_tokens": int,
-    "repetition_penalty": float,
-    "sample_temperature": float,
-    "samples": int,
-    "seed": int,
-    "telemetry": bool,
-    "temperature": float,
-    "top_k": int,
-    "top_p": float,
-}
-
-
 def rollout(  # noqa: PLR0917 - one parameter per option
     checkpoint: opt.Checkpoint,
     out: opt.Out = None,
@@ -106,11 +84,11 @@ def rollout(  # noqa: PLR0917 - one parameter per option
     The same command again goes on where it stopped. Exit code 0: every id has a line and errors
     are at most --max-errors; else 3.
     """
-    from coordeval.config import load_defaults
+    from coordeval.config import DECODE_TYPES, load_defaults
 
     defaults = load_defaults(Path.cwd(), near=Path(checkpoint))
     asked = locals()
-    given = {name: asked[name] for name in _GIVEN}
+    given = {name: asked[name] for name in (*DECODE_TYPES, *_GIVEN)}
     options = resolve_options(
         defaults,
         given,
@@ -140,7 +118,7 @@ def rollout(  # noqa: PLR0917 - one parameter per option
     _finish(outcome, max_errors=max_errors, score=not no_score, json_output=json_output)
 
 
-# Options that coordeval.toml may set too, or that go into the settings of control.
+# Options that coordeval.toml may set too besides [decode], or that go into the settings of control.
 _CONTROL = (
     "geometry",
     "max_objects",
@@ -155,7 +133,6 @@ _CONTROL = (
     "guard_cycle",
 )
 _GIVEN = (
-    *DECODE_TYPES,
     *_CONTROL,
     "dialect",
     "field_order",
@@ -171,7 +148,7 @@ _SHOWN = 5  # lines that are named
 def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> RolloutOptions:
     """Options from the command line, else from coordeval.toml, else built in.
 
-    Raises ConfigError where there is no data anywhere, and for wrong types in [decode].
+    Raises ConfigError where there is no data anywhere.
     """
     from coordeval.engines.options import RolloutOptions, control_settings
     from coordeval.errors import ConfigError
@@ -184,7 +161,7 @@ def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> 
         "prompt": None if defaults.prompt is None else str(defaults.prompt),
         "data": defaults.data,
         "image_root": defaults.image_root,
-        **_decode_defaults(defaults),
+        **defaults.decode,
     }
     if given.get("data") is not None:
         values["image_root"] = None  # the root in the file belongs to the data in the file
@@ -215,19 +192,6 @@ def _engine_args(pairs: list[str]) -> dict[str, str]:
             raise ConfigError(f"--engine-arg {pair!r}: write KEY=VALUE")
         out[key.strip().replace("-", "_")] = value
     return out
-
-
-def _decode_defaults(defaults: Defaults) -> dict[str, Any]:
-    from coordeval.errors import ConfigError
-
-    values = {}
-    for key, value in defaults.decode.items():
-        wanted = DECODE_TYPES[key]
-        accepted = (int, float) if wanted is float else wanted
-        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
-            raise ConfigError(f"{defaults.source}: [decode] {key} must be {wanted.__name__}")
-        values[key] = wanted(value)
-    return values
 
 
 def roll_out_and_show(options: RolloutOptions) -> Outcome:

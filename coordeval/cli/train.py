@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from coordeval.training.config import TrainConfig
     from coordeval.training.training_run import Resume, Trained
 
-NEEDED = ("torch", "transformers", "accelerate")
-
 
 def train(
     config_path: Annotated[
@@ -60,7 +58,9 @@ def train(
     if print_config:
         typer.echo(config_yaml(config), nl=False)
         return
-    _require_libraries()
+    from coordeval.engines.extras import require_extra
+
+    require_extra("training", "train")
     _quiet_libraries()
     if dry_run:
         _print_check(_checker(config)(config, notify=_say), json_output=json_output)
@@ -156,15 +156,6 @@ def _say(message: str) -> None:
     from coordeval.reports.printable import printable
 
     typer.echo(printable(message), err=True)
-
-
-def _require_libraries() -> None:
-    import importlib.util
-
-    from coordeval.errors import MissingExtraError
-
-    if any(importlib.util.find_spec(name) is None for name in NEEDED):
-        raise MissingExtraError("training", "train")
 
 
 def _quiet_libraries() -> None:

@@ -49,13 +49,10 @@ def expand(
     Tokens that are there keep their ids and rows. BASE is never changed; OUT is read back and
     checked before the command ends.
     """
-    import importlib.util
-
-    from coordeval.errors import MissingExtraError
+    from coordeval.engines.extras import require_extra
     from coordeval.reports.printable import printable
 
-    if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
-        raise MissingExtraError("expanding a vocabulary", "hf")
+    require_extra("expanding a vocabulary", "hf")
     from coordeval.training.vocabulary.expand import expand_vocabulary
 
     done = expand_vocabulary(

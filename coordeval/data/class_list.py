@@ -1,18 +1,21 @@
-"""A closed list of class names from a file: one per line, or a JSON list of strings."""
+"""A closed list of class names: the dataset's own, or from a file."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
+
+    from coordeval.records import Category
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
-    """The names in the file's order, without repeats; blank lines are skipped.
+    """The names of a file, one per line, in its order and without repeats; blank lines are skipped.
 
     A file that ends in .json holds a list of strings, so that a name may hold a line break.
     Raises ConfigError where the file can't be read, or holds no names or something else.
@@ -37,4 +40,20 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     return kept
 
 
-__all__ = ["read_class_list"]
+def choose_classes(
+    name: str | None, categories: Sequence[Category] | None
+) -> tuple[str, ...] | None:
+    """The list that `--classes` names: None, `dataset` (its `categories`), or a file of names."""
+    if name is None:
+        return None
+    if name == "dataset":
+        if not categories:
+            raise ConfigError(
+                "--classes dataset: the data has no class list (COCO files have one); "
+                "give a file with one name per line"
+            )
+        return tuple(dict.fromkeys(item.name for item in categories))
+    return read_class_list(Path(name))
+
+
+__all__ = ["choose_classes", "read_class_list"]

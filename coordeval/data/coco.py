@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 from coordeval.data.contract import read_side
 from coordeval.data.federated import read_federated, read_frequency
 from coordeval.data.images import upright_size
-from coordeval.data.paths import resolve_image, shown
+from coordeval.data.paths import resolve_image
 from coordeval.errors import DataError
 from coordeval.foreign_paths import is_file
+from coordeval.quoting import shown
 from coordeval.records import Category, GroundTruthObject, Sample
 
 if TYPE_CHECKING:

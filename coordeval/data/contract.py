@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from coordeval.coords import CoordFrame, frame_named
 from coordeval.data.federated import read_federated
 from coordeval.data.objects import read_object
-from coordeval.data.paths import shown
 from coordeval.errors import ConfigError, DataError
+from coordeval.quoting import shown
 from coordeval.records import Sample
 
 if TYPE_CHECKING:

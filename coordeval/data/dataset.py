@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.coco import CocoGeometry, CocoSource, load_coco, looks_like_coco
 from coordeval.data.contract import read_header, read_objects, to_sample
-from coordeval.data.paths import resolve_image, shown
+from coordeval.data.paths import resolve_image
 from coordeval.errors import ConfigError, DataError
 from coordeval.jsonl import bounded_lines, load_json
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordeval.data.paths import shown
 from coordeval.errors import DataError
+from coordeval.quoting import shown
 from coordeval.records import FREQUENCIES, FederatedLabels
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ from coordeval.foreign_paths import is_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from coordeval.records import Sample
+
 MAX_PIXELS = 89_478_485
 """Images with more pixels are refused (a decompression bomb); Pillow's own warning limit."""
 
@@ -65,6 +67,24 @@ def load_upright_rgb(path: Path) -> Image.Image:
             return rgb if transposition is None else rgb.transpose(transposition)
         except _BROKEN as error:
             raise DataError(f"{path}: the image cannot be decoded: {_one_line(error)}") from None
+
+
+def load_sample_image(sample: Sample) -> Image.Image:
+    """The upright image of a sample, as `load_upright_rgb` reads it.
+
+    Raises DataError where the dataset was opened without images, where the file cannot be read,
+    and where the upright image has another size than the dataset says.
+    """
+    path = sample.image_path
+    if path is None:
+        raise DataError(f"{sample.image}: the dataset was opened without images")
+    image = load_upright_rgb(path)
+    if image.size != (sample.width, sample.height):
+        raise DataError(
+            f"{path}: the upright image is {image.width}x{image.height}, "
+            f"the dataset says {sample.width}x{sample.height}"
+        )
+    return image
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -150,4 +170,4 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-__all__ = ["MAX_PIXELS", "load_upright_rgb", "upright_size"]
+__all__ = ["MAX_PIXELS", "load_sample_image", "load_upright_rgb", "upright_size"]

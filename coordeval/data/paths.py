@@ -8,6 +8,7 @@ from pathlib import Path
 
 from coordeval.addresses import without_secrets
 from coordeval.errors import DataError
+from coordeval.quoting import shown
 
 _URL_RE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:data|file):", re.IGNORECASE)
 
@@ -41,10 +42,4 @@ def resolve_image(root: Path, image: str) -> Path:
     return Path(real)
 
 
-def shown(text: str, limit: int = 120) -> str:
-    """A text from the outside, quoted on one line of ASCII-safe characters and cut to `limit`."""
-    cut = text if len(text) <= limit else text[: limit - 3] + "..."
-    return repr(cut).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-__all__ = ["resolve_image", "shown"]
+__all__ = ["resolve_image"]

@@ -6,17 +6,16 @@ training alike.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from coordeval.data.foreign_prompts import FOREIGN_PROMPT_VERSION, foreign_prompt_text
-from coordeval.data.paths import shown
 from coordeval.data.pixels import PixelLimits, parse_pixels
-from coordeval.documents import read_toml
+from coordeval.documents import read_toml, refuse_unknown_keys
 from coordeval.errors import ConfigError
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -181,7 +180,7 @@ def load_prompt(path: Path, *, class_names: Sequence[str] | None = None) -> Prom
     unknown keys (with a suggestion), wrong types, and `{classes}` without a class list.
     """
     raw = read_toml(path)
-    _refuse_unknown(raw, path)
+    refuse_unknown_keys(raw, PROMPT_KEYS, str(path))
     user, system = _text(raw, "user", path), _text(raw, "system", path)
     if user is None:
         raise ConfigError(f"{path}: key 'user' is missing: the text that asks for the objects")
@@ -198,14 +197,6 @@ def load_prompt(path: Path, *, class_names: Sequence[str] | None = None) -> Prom
         image_first=ORDERS[order],
         chat_template_kwargs=_template_arguments(raw.get("chat_template", {}), path),
     )
-
-
-def _refuse_unknown(raw: Mapping[str, Any], path: Path) -> None:
-    for key in raw:
-        if key not in PROMPT_KEYS:
-            close = difflib.get_close_matches(key, PROMPT_KEYS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(PROMPT_KEYS)}"
-            raise ConfigError(f"{path}: unknown key {shown(key, 60)}: {hint}")
 
 
 def _text(raw: Mapping[str, Any], key: str, path: Path) -> str | None:

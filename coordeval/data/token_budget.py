@@ -13,7 +13,7 @@ from coordeval.data.canonical import sample_text
 from coordeval.parsers.dialects import DIALECTS, Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from coordeval.data.ordering import ObjectOrder
     from coordeval.records import GroundTruthObject, Sample
@@ -120,6 +120,18 @@ def default_max_new_tokens(longest: int) -> int:
     return max(MINIMUM_TOKENS, math.ceil(longest * MARGIN / STEP_TOKENS) * STEP_TOKENS)
 
 
+def token_limit(given: int | None, needed: int | None, notify: Callable[[str], None]) -> int:
+    """The limit that was given, with a warning where it is too small; else one from the data."""
+    if given is None:
+        return MINIMUM_TOKENS if needed is None else default_max_new_tokens(needed)
+    if needed is not None and given < needed:
+        notify(
+            f"max-new-tokens {given} is too small: the longest ground-truth answer needs {needed} "
+            f"tokens (default here: {default_max_new_tokens(needed)})"
+        )
+    return given
+
+
 def _summary(lengths: list[int], *, estimated: bool) -> TokenBudget:
     if not lengths:
         return TokenBudget(
@@ -152,4 +164,5 @@ __all__ = [
     "default_max_new_tokens",
     "estimate_tokens",
     "token_budget",
+    "token_limit",
 ]

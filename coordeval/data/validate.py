@@ -12,7 +12,7 @@ from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.contract import check_header, read_header_object
 from coordeval.data.dataset import dataset_lines, image_root_hint, read_coco_document
 from coordeval.data.objects import read_object
-from coordeval.data.paths import resolve_image, shown
+from coordeval.data.paths import resolve_image
 from coordeval.data.problems import (
     PROBLEM_KINDS,
     ProblemLog,
@@ -25,6 +25,7 @@ from coordeval.data.validate_images import ImageJob, check_images
 from coordeval.errors import DataError
 from coordeval.foreign_paths import is_file
 from coordeval.jsonl import load_json
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from coordeval.data.coco import has_image_name, image_name, is_int, read_annotation
 from coordeval.data.contract import read_side
 from coordeval.data.federated import read_federated, read_frequency
-from coordeval.data.paths import resolve_image, shown
+from coordeval.data.paths import resolve_image
 from coordeval.data.problems import ProblemLog, duplicate_faults, geometry_faults
 from coordeval.data.validate_images import ImageJob
 from coordeval.errors import DataError
 from coordeval.foreign_paths import is_file
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordeval.data.paths import shown
 from coordeval.errors import CheckpointError, MissingExtraError
 from coordeval.foreign_paths import exists, expand_home, is_folder
 from coordeval.jsonl import load_json
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 HUB_ID_RE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -64,6 +64,19 @@ class Checkpoint:
         if not isinstance(raw, dict):
             raise CheckpointError(f"{path}: must hold a JSON object")
         return raw
+
+
+def text_setting(config: Mapping[str, Any], name: str) -> int | None:
+    """A positive whole number of the text model; None where the configuration does not give it.
+
+    Newer configurations keep it with the text model's settings, older ones beside all others.
+    """
+    text = config.get("text_config")
+    for part in (text if isinstance(text, dict) else {}, config):
+        value = part.get(name)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
 
 
 def resolve_checkpoint(source: str) -> Checkpoint:
@@ -186,4 +199,5 @@ __all__ = [
     "checkpoint_sizes",
     "require_safetensors",
     "resolve_checkpoint",
+    "text_setting",
 ]

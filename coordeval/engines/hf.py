@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from coordeval import __version__
-from coordeval.coords import CoordVocabulary
-from coordeval.data.images import load_upright_rgb
+from coordeval.data.images import load_sample_image
 from coordeval.engines.base import error_rollout, new_rollout
 from coordeval.engines.hf_control import BatchControl
 from coordeval.engines.hf_decode import decode_batch
 from coordeval.engines.hf_inputs import apply_pixel_limits, collate, encode_sample, render_prompt
 from coordeval.engines.hf_telemetry import SlotRecorder
 from coordeval.engines.hf_text import decode_verbatim, read_answer, read_controlled
-from coordeval.errors import CheckpointError, ConfigError, DataError
+from coordeval.errors import ConfigError, DataError
 from coordeval.parsers.dialects import DEFAULT_DIALECT, dialect_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from coordeval.coords import CoordVocabulary
     from coordeval.data.pixels import PixelLimits
     from coordeval.data.prompts import Prompt
     from coordeval.decoding.control import ControlPlan
@@ -130,10 +130,7 @@ class HfEngine:
 
     def vocabulary(self) -> CoordVocabulary | None:
         """Ids of the coordinate tokens; None where the tokenizer lacks them."""
-        try:
-            return CoordVocabulary.from_tokenizer(self._reader.tokenizer)
-        except CheckpointError:
-            return None
+        return self._reader.coord_vocabulary()
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Rollout]]:
         """Yield finished rollouts batch by batch, in the order of the requests."""
@@ -180,15 +177,7 @@ class HfEngine:
         return [by_key[request.key] for request in requests]
 
     def _encode(self, request: Request) -> EncodedSample:
-        sample = request.sample
-        if request.image_path is None:
-            raise DataError(f"{sample.image}: the dataset was opened without images")
-        image = load_upright_rgb(request.image_path)
-        if image.size != (sample.width, sample.height):
-            raise DataError(
-                f"{request.image_path}: the upright image is {image.width}x{image.height}, "
-                f"the dataset says {sample.width}x{sample.height}"
-            )
+        image = load_sample_image(request.sample)
         reader = self._reader
         return encode_sample(self._prompt_ids, image, reader.image_processor, reader.image_token_id)
 

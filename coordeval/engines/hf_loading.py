@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from coordeval.data.paths import shown
-from coordeval.engines.checkpoint import require_safetensors
+from coordeval.coords import CoordVocabulary
+from coordeval.engines.checkpoint import require_safetensors, text_setting
 from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
 from coordeval.jsonl import load_json
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,13 @@ class Reader:
         """One end token to close a row with."""
         preferred = self.tokenizer.eos_token_id
         return preferred if preferred in self.end_ids else min(self.end_ids)
+
+    def coord_vocabulary(self) -> CoordVocabulary | None:
+        """Ids of the coordinate tokens; None where the tokenizer lacks them."""
+        try:
+            return CoordVocabulary.from_tokenizer(self.tokenizer)
+        except CheckpointError:
+            return None
 
 
 def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Reader:
@@ -133,18 +141,8 @@ def make_reader(
         image_token_id=int(image_token_id),
         end_ids=frozenset(end_ids),
         pad_id=min(end_ids) if pad_id is None else int(pad_id),
-        vocab_size=_vocab_size(config),
+        vocab_size=text_setting(config, "vocab_size"),
     )
-
-
-def _vocab_size(config: Mapping[str, Any]) -> int | None:
-    """Width of the logits; newer configurations keep it with the text model's settings."""
-    text = config.get("text_config")
-    for part in (text if isinstance(text, dict) else {}, config):
-        size = part.get("vocab_size")
-        if isinstance(size, int) and size > 0:
-            return size
-    return None
 
 
 def check_model_type(config: Mapping[str, Any], source: str) -> None:

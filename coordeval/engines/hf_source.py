@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from coordeval.engines.checkpoint import checkpoint_hash, resolve_checkpoint
-from coordeval.engines.identity import named_part
-from coordeval.errors import MissingExtraError
+from coordeval.engines.checkpoint import resolve_checkpoint
+from coordeval.engines.extras import require_extra
+from coordeval.engines.identity import hashed_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +23,7 @@ class HfSource:
 
     def __init__(self, options: RolloutOptions) -> None:
         checkpoint = resolve_checkpoint(options.checkpoint)
-        _require("torch", "transformers", "safetensors")
+        require_extra("rollout with Hugging Face", "hf")
         from transformers.utils import logging as transformers_logging
 
         from coordeval.engines.hf_loading import (
@@ -40,14 +39,12 @@ class HfSource:
         self._dtype_name, self._dtype = resolve_dtype(options.dtype, self._device)
         self._reader = load_reader(checkpoint, trust_remote_code=options.trust_remote_code)
         self.tokenizer: Any = self._reader.tokenizer
-        self.checkpoint = named_part(
-            checkpoint.path, checkpoint.name, checkpoint_hash(checkpoint.path)
-        )
+        self.checkpoint = hashed_part(checkpoint.path, name=checkpoint.name)
         self.adapter: dict[str, Any] | None = None
         if options.adapter is not None:
             folder = options.adapter.resolve()
             check_adapter(folder)
-            self.adapter = named_part(folder, folder.name, checkpoint_hash(folder))
+            self.adapter = hashed_part(folder)
 
     def start(
         self,
@@ -83,11 +80,6 @@ class HfSource:
             attention=options.attention,
             notify=notify,
         )
-
-
-def _require(*modules: str) -> None:
-    if any(importlib.util.find_spec(module) is None for module in modules):
-        raise MissingExtraError("rollout with Hugging Face", "hf")
 
 
 __all__ = ["HfSource"]

@@ -10,6 +10,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from coordeval.engines.checkpoint import checkpoint_hash
 from coordeval.jsonl import dump_line
 from coordeval.runs import META_NAME, read_meta
 
@@ -33,6 +34,11 @@ SHORT_HASH = 8
 def named_part(path: Path, name: str, content_hash: str | None) -> dict[str, Any]:
     """A checkpoint or adapter as run.json stores it."""
     return {"path": str(path), "name": name, "hash": content_hash}
+
+
+def hashed_part(folder: Path, *, name: str | None = None) -> dict[str, Any]:
+    """A checkpoint or adapter folder as run.json stores it, known by the hash of its content."""
+    return named_part(folder, folder.name if name is None else name, checkpoint_hash(folder))
 
 
 def run_identity(

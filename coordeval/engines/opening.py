@@ -5,10 +5,10 @@ A new engine is one source class and one line here.
 
 from __future__ import annotations
 
-import importlib.util
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from coordeval.engines.extras import has_extra
 from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def choose_engine(name: str) -> str:
     """`auto` is vLLM where it is installed and CUDA is there, else Hugging Face."""
     if name != AUTO:
         return name
-    if importlib.util.find_spec("vllm") is None or importlib.util.find_spec("torch") is None:
+    if not has_extra("vllm"):
         return "hf"
     import torch
 

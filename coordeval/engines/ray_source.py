@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordeval.engines.extras import MODULES, has_extra
 from coordeval.engines.opening import open_source, refuse_options_of_others
 from coordeval.engines.parallel import WorkerSettings
 from coordeval.engines.ray_cluster import Cluster, check_address, require_ray
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
 
 INNER = ("hf", "vllm")
-_MODULES = {
-    "hf": ("torch", "transformers", "safetensors"),
-    "vllm": ("torch", "transformers", "safetensors", "vllm"),
-}
 _BLOCKS_AT_ONCE = 10  # of an eighth of what vLLM runs at once each: it never runs empty
 
 
@@ -184,13 +180,13 @@ class RaySource:
             if path is not None and path.is_dir()
         ]
         able = [node for node in self._cluster.nodes() if node.room(self._need)]
-        for warning in check_nodes(able, folders, _MODULES[self._name]):
+        for warning in check_nodes(able, folders, MODULES[self._name]):
             notify(warning)
 
 
 def choose_inner(*, on_gpu: bool) -> str:
     """The engine of a replica where none is asked for: vLLM on GPUs where it is installed here."""
-    return "vllm" if on_gpu and importlib.util.find_spec("vllm") is not None else "hf"
+    return "vllm" if on_gpu and has_extra("vllm") else "hf"
 
 
 def pace_of(options: RolloutOptions, *, on_gpu: bool) -> Pace:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coordeval import __version__
-from coordeval.coords import CoordVocabulary
 from coordeval.engines.base import error_rollout
 from coordeval.engines.capabilities import PROCESSOR_FLAG
 from coordeval.engines.server_address import hide_key
@@ -26,11 +25,12 @@ from coordeval.engines.server_session import (
     ServerSession,
 )
 from coordeval.engines.server_thread import run_to_end
-from coordeval.errors import CheckpointError, ConfigError
+from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from coordeval.coords import CoordVocabulary
     from coordeval.data.pixels import PixelLimits
     from coordeval.data.prompts import Prompt
     from coordeval.decoding.token_table import TokenTable
@@ -47,12 +47,11 @@ if TYPE_CHECKING:
 class ServerEngine:
     """Asks a server for rollouts, at most `concurrency` at a time, each yielded when it is there.
 
-    `model` None takes the only model that is served. `reader` and `vocab_size` (the width of the
-    logits) and `label` (its name) are of the local checkpoint where there is one; without it the
-    text is taken as the server writes it and constraints are refused. A request that still fails
-    after the retries of `policy` is an error line; where several in a row do, the server counts as
-    gone and the rest are error lines without being asked. `key` is sent and never stored. `notify`
-    hears of warnings.
+    `model` None takes the only model that is served. `reader` and `label` (its name) are of the
+    local checkpoint where there is one; without it the text is taken as the server writes it and
+    constraints are refused. A request that still fails after the retries of `policy` is an error
+    line; where several in a row do, the server counts as gone and the rest are error lines without
+    being asked. `key` is sent and never stored. `notify` hears of warnings.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class ServerEngine:
         dialect: Dialect,
         model: str | None = None,
         reader: Reader | None = None,
-        vocab_size: int | None = None,
         pixels: PixelLimits | None = None,
         label: str | None = None,
         concurrency: int = 16,
@@ -88,14 +86,14 @@ class ServerEngine:
         self._told: set[str] = set()
         self._reader = reader
         self._images = ImageFitter(None if reader is None else reader.image_processor, pixels)
-        self._table = self._make_table(vocab_size)
+        self._table = self._make_table()
         self._label = label
         self._facts: ServerFacts | None = None
         self._control: ServerControl | None = None
         self._session: ServerSession | None = None
         self._prompt_check = self._make_prompt_check()  # a prompt that is wrong is refused early
 
-    def _make_table(self, vocab_size: int | None) -> TokenTable | None:
+    def _make_table(self) -> TokenTable | None:
         """The checkpoint's tokens, only where control or telemetry needs them."""
         decode, reader = self._decode, self._reader
         controls = decode.constraint.mode != "none" or decode.guard.mode != "off"
@@ -104,7 +102,7 @@ class ServerEngine:
         from coordeval.decoding.token_table import TokenTable
 
         return TokenTable.from_tokenizer(
-            reader.tokenizer, end_ids=reader.end_ids, vocab_size=vocab_size
+            reader.tokenizer, end_ids=reader.end_ids, vocab_size=reader.vocab_size
         )
 
     def _make_prompt_check(self) -> PromptCheck | None:
@@ -233,12 +231,7 @@ class ServerEngine:
 
     def vocabulary(self) -> CoordVocabulary | None:
         """Ids of the coordinate tokens; None without a local tokenizer that has them."""
-        if self._reader is None:
-            return None
-        try:
-            return CoordVocabulary.from_tokenizer(self._reader.tokenizer)
-        except CheckpointError:
-            return None
+        return None if self._reader is None else self._reader.coord_vocabulary()
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Rollout]]:
         """Yield rollouts as the server finishes them, in any order; every request exactly once."""

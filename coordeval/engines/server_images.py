@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from coordeval.data.images import load_upright_rgb
-from coordeval.errors import DataError
+from coordeval.data.images import load_sample_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +50,7 @@ class ImageFitter:
         Raises DataError where it is missing or has another size than the dataset says, and
         ValueError where it cannot be fitted to the patch grid.
         """
-        image = load_request_image(request)
+        image = load_sample_image(request.sample)
         if self.processor is None:
             return image
         from coordeval.engines.image_fit import fit_image
@@ -69,18 +68,4 @@ class ImageFitter:
         return passing_size(self.processor)
 
 
-def load_request_image(request: Request) -> Image.Image:
-    """The upright image of a request; DataError where it is missing or of another size."""
-    sample = request.sample
-    if request.image_path is None:
-        raise DataError(f"{sample.image}: the dataset was opened without images")
-    image = load_upright_rgb(request.image_path)
-    if image.size != (sample.width, sample.height):
-        raise DataError(
-            f"{request.image_path}: the upright image is {image.width}x{image.height}, "
-            f"the dataset says {sample.width}x{sample.height}"
-        )
-    return image
-
-
-__all__ = ["ImageFitter", "load_request_image"]
+__all__ = ["ImageFitter"]

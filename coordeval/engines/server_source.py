@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordeval.engines.checkpoint import checkpoint_hash, resolve_checkpoint
-from coordeval.engines.identity import named_part
+from coordeval.engines.checkpoint import resolve_checkpoint
+from coordeval.engines.extras import require_extra
+from coordeval.engines.identity import hashed_part, named_part
 from coordeval.engines.server_address import api_key, parse_address
 from coordeval.engines.server_http import require_httpx
-from coordeval.errors import ConfigError, MissingExtraError
+from coordeval.errors import ConfigError
 from coordeval.foreign_paths import expand_home, is_folder
 
 if TYPE_CHECKING:
@@ -56,17 +56,14 @@ class ServerSource:
             self.checkpoint = named_part(Path(options.checkpoint), name or "server", None)
 
     def _read_folder(self, options: RolloutOptions) -> None:
-        if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
-            raise MissingExtraError("a local checkpoint folder beside a server", "hf")
+        require_extra("a local checkpoint folder beside a server", "hf")
         from coordeval.engines.hf_loading import load_reader
 
         checkpoint = resolve_checkpoint(options.checkpoint)
         self._checkpoint = checkpoint
         self._reader = load_reader(checkpoint, trust_remote_code=options.trust_remote_code)
         self.tokenizer = self._reader.tokenizer
-        self.checkpoint = named_part(
-            checkpoint.path, checkpoint.name, checkpoint_hash(checkpoint.path)
-        )
+        self.checkpoint = hashed_part(checkpoint.path, name=checkpoint.name)
 
     def start(
         self,
@@ -89,7 +86,6 @@ class ServerSource:
             dialect=dialect,
             model=self._model,
             reader=self._reader,
-            vocab_size=self._vocab_size(),
             pixels=pixels,
             label=None if self._checkpoint is None else self._checkpoint.name,
             concurrency=options.concurrency,
@@ -100,14 +96,6 @@ class ServerSource:
         )
         engine.connect(may_relax=True)
         return engine
-
-    def _vocab_size(self) -> int | None:
-        """Width of the logits by the checkpoint's config.json, None without one."""
-        if self._checkpoint is None:
-            return None
-        config = self._checkpoint.config()
-        width = config.get("text_config", config).get("vocab_size")
-        return width if isinstance(width, int) else None
 
 
 def _check_options(options: RolloutOptions) -> None:

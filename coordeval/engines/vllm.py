@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coordeval import __version__
-from coordeval.coords import CoordVocabulary
 from coordeval.decoding.token_table import TokenTable
 from coordeval.engines.base import error_rollout
 from coordeval.engines.control_request import ControlRequest
@@ -30,6 +29,7 @@ from coordeval.errors import CheckpointError, ConfigError, DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from coordeval.coords import CoordVocabulary
     from coordeval.data.pixels import PixelLimits
     from coordeval.data.prompts import Prompt
     from coordeval.decoding.control import ControlPlan
@@ -147,10 +147,7 @@ class VllmEngine:
 
     def vocabulary(self) -> CoordVocabulary | None:
         """Ids of the coordinate tokens; None where the tokenizer lacks them."""
-        try:
-            return CoordVocabulary.from_tokenizer(self._reader.tokenizer)
-        except CheckpointError:
-            return None
+        return self._reader.coord_vocabulary()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[list[Rollout]]:
         """Yield finished rollouts as they finish, in any order; every request exactly once.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from coordeval.engines.checkpoint import text_setting
 from coordeval.engines.image_fit import passing_size
 from coordeval.engines.vllm_settings import (
     CPU_MAX_MODEL_LEN,
@@ -101,9 +102,8 @@ def _max_model_len(setup: VllmSetup, checkpoint: Checkpoint) -> int:
         return setup.max_model_len
     if not setup.on_cpu:
         return FIT_TO_MEMORY
-    config = checkpoint.config()
-    text = config.get("text_config", config)
-    return min(CPU_MAX_MODEL_LEN, int(text.get("max_position_embeddings", CPU_MAX_MODEL_LEN)))
+    positions = text_setting(checkpoint.config(), "max_position_embeddings")
+    return min(CPU_MAX_MODEL_LEN, positions or CPU_MAX_MODEL_LEN)
 
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM can be started for

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from coordeval.data.images import load_upright_rgb
+from coordeval.data.images import load_sample_image
 from coordeval.engines.control_request import EXTRA_ARG
 from coordeval.engines.image_fit import fit_image, image_token_count
 from coordeval.engines.vllm_settings import TOP_LOGPROBS
-from coordeval.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,16 +29,7 @@ def encode_request(request: Request, prompt_ids: Sequence[int], reader: Reader) 
     Raises DataError for an image that cannot be read or has another size than the dataset says,
     and ValueError for one that cannot be cut into patches.
     """
-    sample = request.sample
-    if request.image_path is None:
-        raise DataError(f"{sample.image}: the dataset was opened without images")
-    image = load_upright_rgb(request.image_path)
-    if image.size != (sample.width, sample.height):
-        raise DataError(
-            f"{request.image_path}: the upright image is {image.width}x{image.height}, "
-            f"the dataset says {sample.width}x{sample.height}"
-        )
-    fitted = fit_image(image, reader.image_processor)
+    fitted = fit_image(load_sample_image(request.sample), reader.image_processor)
     return PromptWithImage(
         {"prompt_token_ids": list(prompt_ids), "multi_modal_data": {"image": fitted}},
         len(prompt_ids) - 1 + image_token_count(fitted, reader.image_processor),

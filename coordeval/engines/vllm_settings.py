@@ -10,6 +10,7 @@ import os
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from coordeval.engines.checkpoint import text_setting
 from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -129,11 +130,12 @@ def cpu_cache_bytes(config: Mapping[str, Any], max_model_len: int, sequences: in
 
     Never less than one whole sequence needs. `config` is the checkpoint's config.json.
     """
-    text = config.get("text_config", config)
-    heads = int(text.get("num_attention_heads", 16))
-    head_dim = int(text.get("head_dim") or int(text.get("hidden_size", 2048)) // heads)
-    kv_heads = int(text.get("num_key_value_heads") or heads)
-    per_token = 2 * int(text.get("num_hidden_layers", 32)) * kv_heads * head_dim * 4
+    heads = text_setting(config, "num_attention_heads") or 16
+    hidden = text_setting(config, "hidden_size") or 2048
+    head_dim = text_setting(config, "head_dim") or hidden // heads
+    kv_heads = text_setting(config, "num_key_value_heads") or heads
+    num_layers = text_setting(config, "num_hidden_layers") or 32
+    per_token = 2 * num_layers * kv_heads * head_dim * 4
     whole = per_token * (max_model_len + 256)  # blocks are handed out whole
     return max(whole, min(max(whole * sequences, _SMALLEST_CACHE), _LARGEST_CACHE))
 

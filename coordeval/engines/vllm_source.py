@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from coordeval.engines.checkpoint import checkpoint_hash, resolve_checkpoint
-from coordeval.engines.identity import named_part
+from coordeval.engines.checkpoint import resolve_checkpoint
+from coordeval.engines.extras import require_extra
+from coordeval.engines.identity import hashed_part
 from coordeval.engines.vllm_settings import read_engine_args
-from coordeval.errors import ConfigError, MissingExtraError
+from coordeval.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,7 @@ class VllmSource:
         checkpoint = resolve_checkpoint(options.checkpoint)
         _check_options(options)
         engine_args = read_engine_args(options.engine_args)
-        if importlib.util.find_spec("vllm") is None:
-            raise MissingExtraError("rollout with vLLM", "vllm")
+        require_extra("rollout with vLLM", "vllm")
         from coordeval.engines.hf_loading import (
             check_adapter,
             load_reader,
@@ -46,15 +45,13 @@ class VllmSource:
         self._checkpoint = checkpoint
         self._reader = load_reader(checkpoint, trust_remote_code=options.trust_remote_code)
         self.tokenizer: Any = self._reader.tokenizer
-        self.checkpoint = named_part(
-            checkpoint.path, checkpoint.name, checkpoint_hash(checkpoint.path)
-        )
+        self.checkpoint = hashed_part(checkpoint.path, name=checkpoint.name)
         self.adapter: dict[str, Any] | None = None
         folder = None
         if options.adapter is not None:
             folder = options.adapter.resolve()
             check_adapter(folder)
-            self.adapter = named_part(folder, folder.name, checkpoint_hash(folder))
+            self.adapter = hashed_part(folder)
         self._setup = VllmSetup(
             dtype=resolve_dtype(options.dtype, device)[0],
             on_cpu=device.type == "cpu",

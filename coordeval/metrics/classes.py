@@ -27,6 +27,18 @@ NAME_RULES: dict[str, Callable[[str], str]] = {
 }
 
 
+class NormalisedNames(dict[str, str]):
+    """Descriptions to their normalised form; each is normalised when it is first asked for."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self._rule = NAME_RULES[rule]
+
+    def __missing__(self, desc: str) -> str:
+        self[desc] = result = self._rule(desc)
+        return result
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassUniverse:
     """The classes that a score is over; a class code is the position in `names`.
@@ -96,6 +108,7 @@ __all__ = [
     "UNKNOWN_CLASS",
     "ClassUniverse",
     "NameRule",
+    "NormalisedNames",
     "build_universe",
     "lower_punctuation",
     "normalise_desc",

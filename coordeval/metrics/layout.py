@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
+from coordeval.metrics.classes import UNKNOWN_CLASS, NormalisedNames
 from coordeval.metrics.columns import AllRecords, Columns, PredColumns
 from coordeval.metrics.compact import Numbers
 from coordeval.metrics.geometry import whole_pixels_clamped
@@ -42,7 +42,7 @@ class Layout:
         self._frame = frame
         self._whole_pixels = protocol.boxes == "whole_pixels_clamped"
         self._matching = protocol.names
-        self._normalise = _Memo(NAME_RULES[protocol.name_rule])
+        self._normalise = NormalisedNames(protocol.name_rule)
         self._sizes = Numbers(np.int64, width=2)
         self._valid = Numbers(np.bool_)
         self._scores = Numbers(np.float64)
@@ -140,18 +140,6 @@ class Layout:
             },
             extra={"other_samples": len(others)},
         )
-
-
-class _Memo(dict[str, str]):
-    """Descriptions to normalised ones; each distinct description is normalised once."""
-
-    def __init__(self, rule: Callable[[str], str]) -> None:
-        super().__init__()
-        self._rule = rule
-
-    def __missing__(self, desc: str) -> str:
-        self[desc] = result = self._rule(desc)
-        return result
 
 
 class _Predictions:

@@ -11,7 +11,7 @@ import numpy as np
 import coordeval
 from coordeval import parsers
 from coordeval.coords import frame_named
-from coordeval.metrics.classes import NAME_RULES
+from coordeval.metrics.classes import NormalisedNames
 from coordeval.metrics.coco import coco_numbers
 from coordeval.metrics.coco_engine import default_engine, engine_versions
 from coordeval.metrics.collect import collect
@@ -73,7 +73,7 @@ def score_run(
     if dialect.frame is not None:  # what its numbers mean is part of another model's dialect
         frame = frame_named(dialect.frame)
     findings = TextFindings(
-        _Names(protocol.name_rule), vocabulary_from_meta(run.meta), score_source
+        NormalisedNames(protocol.name_rule), vocabulary_from_meta(run.meta), score_source
     )
     columns = collect(
         run.rollouts(),
@@ -133,18 +133,6 @@ def score_run(
         rules=protocol,
         names=names,
     )
-
-
-class _Names(dict[str, str]):
-    """Descriptions to normalised ones, each normalised once."""
-
-    def __init__(self, rule: str) -> None:
-        super().__init__()
-        self._rule = NAME_RULES[rule]
-
-    def __missing__(self, desc: str) -> str:
-        self[desc] = result = self._rule(desc)
-        return result
 
 
 def _dialect_of(run: Run) -> Dialect:

@@ -18,7 +18,7 @@ from coordeval.coords import COORD_TOKEN_RE, NUM_BINS
 from coordeval.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -83,18 +83,6 @@ class VocabularyVotes:
             return None
         first = ranking[0][0]
         return np.arange(first, first + NUM_BINS, dtype=np.int64)
-
-
-def infer_vocabulary(
-    pairs: Iterable[tuple[str, NDArray[np.int64]]], *, enough: int = 32
-) -> NDArray[np.int64] | None:
-    """The vocabulary that (text, token ids) of one run vote for, see `VocabularyVotes`."""
-    votes = VocabularyVotes(enough)
-    for text, ids in pairs:
-        votes.add(text, ids)
-        if not votes.is_open:
-            break
-    return votes.vocabulary()
 
 
 def _fits(ids: NDArray[np.int64], first: int, bins: NDArray[np.int64]) -> bool:
@@ -189,6 +177,5 @@ __all__ = [
     "VocabularyVotes",
     "bins_in_text",
     "build_token_map",
-    "infer_vocabulary",
     "vocabulary_from_meta",
 ]

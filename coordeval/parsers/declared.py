@@ -11,13 +11,12 @@ corners = "xyxy"               # xyxy, yxyx or xywh
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordeval.coords import frame_named
-from coordeval.documents import read_toml
+from coordeval.documents import read_toml, refuse_unknown_keys
 from coordeval.errors import ConfigError
 from coordeval.parsers.dialects import (
     CORNERS,
@@ -81,11 +80,7 @@ class _Declaration:
 
     def __init__(self, raw: Mapping[str, Any], where: str) -> None:
         self.raw, self.where = raw, where
-        for key in raw:
-            if key not in _KNOWN:
-                near = difflib.get_close_matches(key, _KNOWN, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_KNOWN)}"
-                raise self.error(f"unknown key {key!r}; {hint}")
+        refuse_unknown_keys(raw, _KNOWN, where)
 
     def error(self, message: str) -> ConfigError:
         return ConfigError(f"{self.where}: {message}")

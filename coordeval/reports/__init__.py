@@ -1,1 +1,1 @@
-"""Numbers to people: the terminal today, pages and machine formats to come."""
+"""Numbers to people: terminal, pages, charts, overlays, Markdown and JUnit."""

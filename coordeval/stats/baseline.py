@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from coordeval.data.paths import shown
 from coordeval.errors import DataError, NotComparable
 from coordeval.jsonl import dump_line, load_json
+from coordeval.quoting import shown
 from coordeval.runs import write_atomically
 from coordeval.stats.coco_matches import CocoMatches
 from coordeval.stats.coco_stats import run_matches

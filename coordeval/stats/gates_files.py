@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordeval.data.paths import shown
 from coordeval.documents import read_toml, read_yaml
 from coordeval.errors import ConfigError
+from coordeval.quoting import shown
 from coordeval.stats.gates import Gate, gate_of, parse_gate
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Training: losses, tiny models, and the small loop that makes the fixture checkpoints."""
+"""Training: both stages, the evaluator in the loop, the probe, the vocabulary, tiny models."""

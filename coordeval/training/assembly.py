@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from coordeval.coords import CoordVocabulary
 from coordeval.engines.checkpoint import resolve_checkpoint
 from coordeval.engines.hf_loading import load_reader
-from coordeval.errors import CheckpointError, ConfigError
+from coordeval.errors import ConfigError
 from coordeval.training.data.dataset import TrainDataset
 from coordeval.training.data.packing import check_packing
 from coordeval.training.data.skips import SkipLedger
@@ -202,10 +201,9 @@ def _require_a_batch(parts: Parts) -> None:
 
 
 def _coord_ids(reader: Reader) -> tuple[int, ...] | None:
-    try:
-        return CoordVocabulary.from_tokenizer(reader.tokenizer).token_ids
-    except CheckpointError:
-        return None  # fine for dialects of integers; the dataset refuses it for all others
+    vocabulary = reader.coord_vocabulary()
+    # None is fine for dialects of integers; the dataset refuses it for all others.
+    return None if vocabulary is None else vocabulary.token_ids
 
 
 def ids_or_stand_ins(coord_ids: tuple[int, ...] | None, reader: Reader) -> tuple[int, ...]:

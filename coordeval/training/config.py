@@ -5,13 +5,14 @@ Arguments of Hugging Face's Trainer are not mirrored: they stand under `trainer`
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from coordeval.coords import DEFAULT_FRAME
+from coordeval.data.ordering import ObjectOrder
 from coordeval.errors import ConfigError
-from coordeval.parsers.dialects import DEFAULT_DIALECT
+from coordeval.parsers.dialects import DEFAULT_DIALECT, FieldOrder
+from coordeval.training.config_checks import above_zero, at_least, not_negative, one_of
 from coordeval.training.stage2.config import Stage2Config
 
 Preset = Literal["pure_ce", "soft", "mixed"]
@@ -20,8 +21,8 @@ BoxDecode = Literal["expectation", "argmax", "straight_through"]
 OverLength = Literal["refuse", "drop"]
 TuneWhat = Literal["full", "coord_rows", "lora", "dora"]
 EvalEngine = Literal["hf", "vllm", "process"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
 
-ATTENTION = ("auto", "eager", "sdpa", "flash_attention_2")
 OF_OTHER_STAGE = {
     "stage2": "is read by stage 2 alone, and this is stage 1: set stage: 2, or take it out",
     "objective": "is stage 1's; in stage 2 the channels have weights of their own: set them under "
@@ -34,16 +35,6 @@ PRESETS: dict[str, dict[str, float]] = {
     "soft": {"hard_ce": 0.0, "soft_ce": 1.0, "w1": 1.0, "gate": 1.0},
     "mixed": {"hard_ce": 1.0, "soft_ce": 1.0, "w1": 1.0, "gate": 1.0},
 }
-
-
-def _choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(known)}")
-
-
-def _not_negative(name: str, *values: float) -> None:
-    if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise ConfigError(f"{name} must be finite and not negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +55,8 @@ class DataConfig:
     limit: int | None = None
     eval_limit: int | None = None
     dialect: str = DEFAULT_DIALECT
-    field_order: Literal["desc_first", "geometry_first"] = "desc_first"
-    order: Literal["sorted", "random", "as_is"] = "sorted"
+    field_order: FieldOrder = "desc_first"
+    order: ObjectOrder = "sorted"
     frame: str = DEFAULT_FRAME
     prompt: str | None = None
     pixels: str | None = None
@@ -75,11 +66,10 @@ class DataConfig:
     max_unreadable: int = 16
 
     def __post_init__(self) -> None:
-        _choice("data.field_order", self.field_order, ("desc_first", "geometry_first"))
-        _choice("data.order", self.order, ("sorted", "random", "as_is"))
-        _choice("data.over_length", self.over_length, ("refuse", "drop"))
-        if self.max_length < 1:
-            raise ConfigError("data.max_length must be at least 1")
+        one_of("data.field_order", self.field_order, FieldOrder)
+        one_of("data.order", self.order, ObjectOrder)
+        one_of("data.over_length", self.over_length, OverLength)
+        at_least("data.max_length", 1, self.max_length)
         if self.max_unreadable < 0:
             raise ConfigError("data.max_unreadable must not be negative")
 
@@ -96,10 +86,9 @@ class BoxLossConfig:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _choice("objective.box.decode", self.decode, ("expectation", "argmax", "straight_through"))
-        _not_negative("objective.box weights", self.smooth_l1, self.ciou, self.giou)
-        if not self.temperature > 0 or not self.beta > 0:
-            raise ConfigError("objective.box.temperature and beta must be above 0")
+        one_of("objective.box.decode", self.decode, BoxDecode)
+        not_negative("objective.box weights", self.smooth_l1, self.ciou, self.giou)
+        above_zero("objective.box.temperature and beta", self.temperature, self.beta)
 
     @property
     def active(self) -> bool:
@@ -138,15 +127,14 @@ class ObjectiveConfig:
     box: BoxLossConfig = field(default_factory=BoxLossConfig)
 
     def __post_init__(self) -> None:
-        _choice("objective.preset", self.preset, tuple(PRESETS))
-        _choice("objective.hard_ce_over", self.hard_ce_over, ("vocabulary", "coordinates"))
-        _not_negative("objective weights", *self.weights().values())
-        _not_negative("objective.sigma", self.sigma)
+        one_of("objective.preset", self.preset, Preset)
+        one_of("objective.hard_ce_over", self.hard_ce_over, HardCeOver)
+        not_negative("objective weights", *self.weights().values())
+        not_negative("objective.sigma", self.sigma)
         self._check_annealing()
         if self.truncate is not None:
-            _not_negative("objective.truncate", self.truncate)
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError("objective.temperature must be finite and above 0")
+            not_negative("objective.truncate", self.truncate)
+        above_zero("objective.temperature", self.temperature)
         if not any(self.weights().values()):
             raise ConfigError("objective: no term has a weight")
 
@@ -155,7 +143,7 @@ class ObjectiveConfig:
             if self.sigma_steps:
                 raise ConfigError("objective.sigma_steps needs objective.sigma_end to go to")
             return
-        _not_negative("objective.sigma_end", self.sigma_end)
+        not_negative("objective.sigma_end", self.sigma_end)
         if not (self.sigma and self.sigma_end):
             raise ConfigError(
                 "objective.sigma and sigma_end must be above 0: sigma changes by a factor"
@@ -203,11 +191,13 @@ class TuneConfig:
     lora_targets: str = "all-linear"
 
     def __post_init__(self) -> None:
-        _choice("tune.what", self.what, ("full", "coord_rows", "lora", "dora"))
+        one_of("tune.what", self.what, TuneWhat)
         rates = (self.vision_lr, self.aligner_lr, self.language_lr, self.coord_rows_lr)
-        _not_negative("tune learning rates", self.muon_lr, *(r for r in rates if r is not None))
-        if self.lora_rank < 1:
-            raise ConfigError("tune.lora_rank must be at least 1")
+        not_negative("tune learning rates", self.muon_lr, *(r for r in rates if r is not None))
+        at_least("tune.lora_rank", 1, self.lora_rank)
+        above_zero("tune.lora_alpha", self.lora_alpha)
+        if not 0 <= self.lora_dropout < 1:
+            raise ConfigError("tune.lora_dropout is a share, from 0 to below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +223,7 @@ class RolloutEvalConfig:
     dump_samples: int = 10
 
     def __post_init__(self) -> None:
-        _choice("rollout_eval.engine", self.engine, ("hf", "vllm", "process"))
+        one_of("rollout_eval.engine", self.engine, EvalEngine)
         if self.every < 0 or self.dump_samples < 0:
             raise ConfigError("rollout_eval.every and dump_samples must not be negative")
 
@@ -245,6 +235,11 @@ class MonitorConfig:
     gradients_every: int = 0
     gradients_max_numel: int = 200_000
     diagnostics_every: int = 1
+
+    def __post_init__(self) -> None:
+        at_least("monitor.gradients_every", 0, self.gradients_every)
+        at_least("monitor.gradients_max_numel", 1, self.gradients_max_numel)
+        at_least("monitor.diagnostics_every", 0, self.diagnostics_every)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +256,7 @@ class TrainConfig:
     data: DataConfig
     stage: int = 1
     adapter: str | None = None
-    attention: str = "auto"
+    attention: Attention = "auto"
     seed: int = 17
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
@@ -273,7 +268,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.stage not in {1, 2}:
             raise ConfigError(f"stage: {self.stage} is not known; there are 1 and 2")
-        _choice("attention", self.attention, ATTENTION)
+        one_of("attention", self.attention, Attention)
         if self.stage == 1 and self.stage2 != Stage2Config():
             raise ConfigError(f"stage2: {OF_OTHER_STAGE['stage2']}")
         if self.stage == 2 and self.objective != ObjectiveConfig():
@@ -283,9 +278,9 @@ class TrainConfig:
 
 
 __all__ = [
-    "ATTENTION",
     "OF_OTHER_STAGE",
     "PRESETS",
+    "Attention",
     "BoxDecode",
     "BoxLossConfig",
     "DataConfig",

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from coordeval.data.paths import shown
 from coordeval.documents import parse_yaml, read_yaml
 from coordeval.errors import ConfigError
 from coordeval.foreign_paths import exists, expand_home
 from coordeval.jsonl import dump_line
+from coordeval.quoting import shown
 from coordeval.training.config import OF_OTHER_STAGE, TrainConfig
 
 if TYPE_CHECKING:

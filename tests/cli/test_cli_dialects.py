@@ -285,7 +285,7 @@ def test_what_a_dialect_cannot_have_is_refused_in_one_line(here, options, says):
 def test_a_class_list_makes_the_prompt_name_the_classes(here):
     """With COCO data the family's detection prompt lists its names, in the family's own way."""
     from coordeval.data.dataset import open_dataset
-    from coordeval.engines.job import choose_prompt
+    from coordeval.data.prompt_choice import choose_prompt
 
     coco = {
         "images": [{"id": 1, "file_name": "0.png", "width": 9, "height": 9}],
@@ -295,7 +295,7 @@ def test_a_class_list_makes_the_prompt_name_the_classes(here):
     (here / "instances.json").write_text(json.dumps(coco))
     dataset = open_dataset(here / "instances.json")
     asked = {
-        name: choose_prompt(None, dialect, dataset).user
+        name: choose_prompt(None, dialect, dataset.categories).user
         for name, dialect in {**FOREIGN_DIALECTS, "coordjson": DIALECTS["coordjson"]}.items()
     }
     assert asked["qwen3vl"] == (
@@ -308,7 +308,10 @@ def test_a_class_list_makes_the_prompt_name_the_classes(here):
     assert "cat. red car" in asked["florence2"]
     assert "each mentioned object" in asked["cogvlm"]
     assert "Use only these names" not in asked["coordjson"]
-    assert "every object" in choose_prompt("open", FOREIGN_DIALECTS["qwen3vl"], dataset).user
+    assert (
+        "every object"
+        in choose_prompt("open", FOREIGN_DIALECTS["qwen3vl"], dataset.categories).user
+    )
 
 
 def test_an_imported_dump_may_be_read_by_auto(here):

@@ -96,13 +96,6 @@ def test_contradictions_are_refused(tmp_path, given, message):
         options(given, tmp_path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("telemetry", "yes"), ("constrain", 1)])
-def test_wrong_types_in_the_file_are_named(tmp_path, key, value):
-    """A wrong type in [decode] names the key."""
-    with pytest.raises(ConfigError, match=key):
-        options({}, tmp_path, {key: value})
-
-
 def test_settings_survive_a_round_trip_through_json():
     """What run.json stores of constraint and guard reads back equal."""
     constraint = ConstraintSettings(

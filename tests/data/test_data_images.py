@@ -1,5 +1,6 @@
 """Images are loaded upright, as RGB, or refused with the file's name."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from coordeval.data import images
-from coordeval.data.images import load_upright_rgb, upright_size
+from coordeval.data.images import load_sample_image, load_upright_rgb, upright_size
 from coordeval.errors import DataError
+from coordeval.records import Sample
 
 ORIENTATIONS = range(1, 9)
 
@@ -177,3 +179,22 @@ def test_a_real_decompression_bomb_is_refused(tmp_path):
     (tmp_path / "bomb.png").write_bytes(data + chunk(b"IEND", b""))
     with pytest.raises(DataError, match="pixels"):
         load_upright_rgb(tmp_path / "bomb.png")
+
+
+def test_a_sample_gives_its_upright_image_or_says_what_is_wrong(tmp_path):
+    """Turned images count with their sides swapped; other sizes and samples without images do not."""
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(_corner_image()).save(path, exif=exif)  # 32 x 48 as stored
+    sample = Sample(id="1", image="turned.jpg", width=48, height=32, objects=(), image_path=path)
+    assert load_sample_image(sample).size == (48, 32)
+    for width, height in ((32, 48), (48, 33)):
+        other = dataclasses.replace(sample, width=width, height=height)
+        with pytest.raises(DataError, match=f"48x32, the dataset says {width}x{height}"):
+            load_sample_image(other)
+    with pytest.raises(DataError, match="the dataset was opened without images"):
+        load_sample_image(dataclasses.replace(sample, image_path=None))
+    missing = dataclasses.replace(sample, image_path=tmp_path / ("x" * 300))
+    with pytest.raises(DataError, match="there is no such image file"):
+        load_sample_image(missing)

@@ -1,6 +1,7 @@
 """What the tutorial and the how-tos show is what runs."""
 
 import re
+from pkgutil import resolve_name
 
 import pytest
 from page_blocks import DOCS, blocks_of, run_page
@@ -50,6 +51,21 @@ def test_no_command_hides_in_a_block_that_is_not_run(page):
             assert line.startswith("pip install "), line
             for named in re.findall(r"coordeval\[([\w,]+)\]", line):
                 assert set(named.split(",")) <= extras
+
+
+def test_the_names_that_others_build_on_are_there():
+    """Every name of the Python page can be imported from where it says, and is documented."""
+    page = (DOCS / "howto" / "python.md").read_text(encoding="utf-8")
+    names = [
+        name
+        for cell in re.findall(r"^\| (`coordeval\..*?) \|", page, re.MULTILINE)
+        for name in re.findall(r"`([\w.]+)`", cell)
+    ]
+    assert len(names) > 10
+    for name in names:
+        module, _, leaf = name.rpartition(".")
+        assert resolve_name(name).__doc__, name
+        assert leaf == "losses" or leaf in resolve_name(module).__all__, name
 
 
 def test_what_the_dialect_page_says_of_its_answers_is_so(tmp_path):

@@ -9,8 +9,9 @@ import types
 
 import pytest
 
-from coordeval.engines import hf_source
-from coordeval.engines.checkpoint import checkpoint_hash, resolve_checkpoint
+from coordeval.engines.checkpoint import checkpoint_hash, resolve_checkpoint, text_setting
+from coordeval.engines.extras import require_extra
+from coordeval.engines.vllm_settings import cpu_cache_bytes
 from coordeval.errors import CheckpointError, MissingExtraError
 
 
@@ -144,4 +145,23 @@ def test_a_missing_extra_is_one_line_with_the_command(monkeypatch):
         importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
     )
     with pytest.raises(MissingExtraError, match=r"pip install 'coordeval\[hf\]'"):
-        hf_source._require("torch", "transformers")
+        require_extra("rollout with Hugging Face", "hf")
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"text_config": {"vocab_size": 7}, "vocab_size": 9}, 7),
+        ({"text_config": {"hidden_size": 7}, "vocab_size": 9}, 9),
+        ({"text_config": None, "vocab_size": 9}, 9),
+        ({"text_config": "llama", "vocab_size": "9"}, None),
+        ({"vocab_size": 0}, None),
+        ({}, None),
+    ],
+)
+def test_settings_of_the_text_model_are_found_where_old_and_new_configurations_keep_them(
+    config, wanted
+):
+    """The text model's own number first, else the one beside it; nonsense is none."""
+    assert text_setting(config, "vocab_size") == wanted
+    assert cpu_cache_bytes(config, 4096, 4) > 0

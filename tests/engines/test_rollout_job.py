@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from coordeval.data.dataset import open_dataset
+from coordeval.data.prompt_choice import choose_prompt
 from coordeval.data.token_budget import default_max_new_tokens
 from coordeval.engines.budget import needed_tokens
-from coordeval.engines.job import choose_prompt, rollout_checkpoint
+from coordeval.engines.job import rollout_checkpoint
 from coordeval.engines.options import RolloutOptions
 from coordeval.errors import ConfigError, DataError, RunIncomplete, RunMismatchError
 from coordeval.parsers.dialects import dialect_named
@@ -169,4 +170,4 @@ def test_a_mistyped_prompt_names_what_there_is():
     """A name that is no file says which names are built in."""
     dataset = open_dataset(Path(__file__).parents[2] / "fixtures" / "scenes" / "heldout.jsonl")
     with pytest.raises(ConfigError, match="neither open nor closed"):
-        choose_prompt("opne", dialect_named("coordjson"), dataset)
+        choose_prompt("opne", dialect_named("coordjson"), dataset.categories)

@@ -146,7 +146,7 @@ def test_the_processor_is_told_everything(reader, scenes):
     decode = replace(FREE, constraint=constraint, guard=STOP)
     text = '{"objects": [' + RECORD + "]}"
     with Processing(lambda *_: answer_ids([*ids_of(reader, text), 447])) as server:
-        engine = make_engine(server, decode, reader=reader, vocab_size=1461)
+        engine = make_engine(server, decode, reader=reader)
         found = run(engine, scenes, decode)
         shaken = [handshake_of(body) for body in server.bodies if handshake_of(body) is not None]
         asked = server.asked
@@ -330,7 +330,7 @@ def test_the_grammar_goes_to_the_servers_own_engine(reader, scenes):
     """Without the processor the language is sent as a grammar of token ids."""
     text = '{"objects": [' + RECORD + "]}"
     with unprocessing(lambda *_: answer_ids([*ids_of(reader, text), 447])) as server:
-        engine = make_engine(server, UNORDERED, reader=reader, vocab_size=1461)
+        engine = make_engine(server, UNORDERED, reader=reader)
         found = run(engine, scenes, UNORDERED)
         grammars = {body["structured_outputs"]["grammar"] for body in server.asked}
     assert len(grammars) == 1
@@ -341,7 +341,7 @@ def test_the_grammar_goes_to_the_servers_own_engine(reader, scenes):
 def test_an_answer_outside_the_grammar_says_so(reader, scenes):
     """A server that ignores the grammar is found out; its text is kept."""
     with unprocessing(lambda *_: answer_ids([*ids_of(reader, "no boxes"), 447])) as server:
-        engine = make_engine(server, UNORDERED, reader=reader, vocab_size=1461)
+        engine = make_engine(server, UNORDERED, reader=reader)
         found = run(engine, scenes, UNORDERED)
     for one in found:
         assert one.finish_reason == "grammar_error"
@@ -356,7 +356,7 @@ def test_a_grammar_that_the_server_refuses_is_a_grammar_error(reader, scenes):
         handler.send('{"error": {"message": "Grammar error: no such rule"}}', 400)
 
     with unprocessing(reply) as server:
-        engine = make_engine(server, UNORDERED, reader=reader, vocab_size=1461)
+        engine = make_engine(server, UNORDERED, reader=reader)
         found = run(engine, scenes, UNORDERED)
         assert len(server.asked) == len(scenes)
     assert {one.finish_reason for one in found} == {"grammar_error"}
@@ -368,7 +368,7 @@ def test_an_answer_without_an_end_token_did_not_stop(reader, scenes):
     ids = ids_of(reader, '{"objects": [')
     for decode, reason in ((FREE, "error"), (UNORDERED, "grammar_error")):
         with unprocessing(lambda *_: answer_ids(ids)) as server:
-            engine = make_engine(server, decode, reader=reader, vocab_size=1461)
+            engine = make_engine(server, decode, reader=reader)
             found = run(engine, scenes, decode)
         assert {one.finish_reason for one in found} == {reason}
         assert all(one.error for one in found)

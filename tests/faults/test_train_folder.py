@@ -58,7 +58,7 @@ def losses(out):
 
 @pytest.mark.slow
 def test_a_training_on_a_full_disk_goes_on_when_there_is_room(train_commands, base, disk, tmp_path):
-    """No room for the second checkpoint: exit code 2, one line; with room it ends as without."""
+    """No room for the second checkpoint: exit code 3, one line; with room it ends as without."""
     whole = tmp_path / "whole"
     done = train_commands.run("train", config(base, whole, tmp_path / "whole.yaml"))
     assert done.code == 0, done.stderr
@@ -67,7 +67,7 @@ def test_a_training_on_a_full_disk_goes_on_when_there_is_room(train_commands, ba
         out = small.path / "run"
         settings = config(base, out, tmp_path / "small.yaml")
         ended = train_commands.run("train", settings)
-        assert ended.code == 2, ended.stderr
+        assert ended.code == 3, ended.stderr
         assert ended.error.startswith(f"error: {out}/checkpoint-4: the checkpoint cannot be")
         assert "make room" in ended.error
         assert (out / "checkpoint-2").is_dir()

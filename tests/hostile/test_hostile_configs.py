@@ -10,6 +10,7 @@ from coordeval.data.class_list import read_class_list
 from coordeval.data.prompts import load_prompt
 from coordeval.documents import MAX_BYTES, parse_yaml, read_toml, read_yaml
 from coordeval.errors import ConfigError
+from coordeval.parsers.declared import read_declared
 from coordeval.stats.gates_files import read_gates_file
 from coordeval.training.config_file import load_config
 
@@ -231,6 +232,8 @@ def test_messages_quote_little_of_the_file(tmp_path):
     for text in (f"{long} = 1", f"[decode]\n{long} = 1", f'[gates]\n"{long}" = ">=1"'):
         path.write_text(text)
         refused(read_gates_file if "gates" in text else load_prompt, path)
+    path.write_text(f"{long} = 1")
+    refused(read_declared, path)
     for text in (f"{long}: 1\nmodel: x", f"model: x\nstage: {long}", f"a: *{long}"):
         path = tmp_path / "train.yaml"
         path.write_text(text)

@@ -9,7 +9,7 @@ import pytest
 
 from coordeval.errors import ConfigError, DataError
 from coordeval.metrics.confidence import tied_fraction
-from coordeval.metrics.token_map import infer_vocabulary, vocabulary_from_meta
+from coordeval.metrics.token_map import VocabularyVotes, vocabulary_from_meta
 
 FIRST = 5000
 
@@ -124,23 +124,31 @@ def test_coordinate_tokens_in_a_description_are_not_the_box(score, line, rec, te
     assert result.scores.tolist() == pytest.approx([math.exp(-0.25)])
 
 
+def _voted(pairs):
+    """What (text, token ids) of one run vote for."""
+    votes = VocabularyVotes()
+    for text, ids in pairs:
+        votes.add(text, ids)
+    return votes.vocabulary()
+
+
 def test_vocabulary_is_inferred_only_when_unambiguous():
     """The offset must reproduce every bin in order; two answers are no answer."""
     ids = np.array([3, FIRST + 10, 8, FIRST + 20, FIRST + 30])
     text = "<|coord_10|> <|coord_20|> <|coord_30|>"
-    found = infer_vocabulary([(text, ids)])
+    found = _voted([(text, ids)])
     assert found is not None
     assert found[0] == FIRST
-    assert infer_vocabulary([("<|coord_10|>", np.array([3000, 9000]))]) is None
-    assert infer_vocabulary([(text, ids[[0, 3, 2, 1, 4]])]) is None
-    assert infer_vocabulary([]) is None
+    assert _voted([("<|coord_10|>", np.array([3000, 9000]))]) is None
+    assert _voted([(text, ids[[0, 3, 2, 1, 4]])]) is None
+    assert _voted([]) is None
 
 
 def test_one_odd_rollout_does_not_hide_the_vocabulary():
     """A rollout whose ids spell a token from ordinary pieces is outvoted."""
     good = ("<|coord_10|> <|coord_20|>", np.array([FIRST + 10, 1, FIRST + 20]))
     odd = ("<|coord_10|> <|coord_20|>", np.array([FIRST + 10, 1, 2, 3]))
-    found = infer_vocabulary([odd, good, good])
+    found = _voted([odd, good, good])
     assert found is not None
     assert found[0] == FIRST
 

@@ -12,10 +12,10 @@ from coordeval.coords import FRAMES
 from coordeval.data.canonical import sample_text
 from coordeval.data.dataset import open_dataset
 from coordeval.data.pixels import parse_pixels
+from coordeval.data.prompt_choice import choose_prompt
 from coordeval.engines.base import DecodeSettings, Request
 from coordeval.engines.hf import HfEngine
 from coordeval.engines.hf_loading import load_reader
-from coordeval.engines.job import choose_prompt
 from coordeval.errors import CheckpointError, ConfigError, DataError
 from coordeval.parsers.dialects import dialect_named
 from coordeval.training.config import DataConfig
@@ -91,7 +91,7 @@ def test_prompts_are_those_of_rollouts(folder, reader, data, pixels, prompt):
     engine = HfEngine(
         reader=reader,
         load=lambda: None,
-        prompt=choose_prompt(prompt, dialect, dataset),
+        prompt=choose_prompt(prompt, dialect, dataset.categories),
         decode=DecodeSettings(max_new_tokens=8),
         dtype="fp32",
         dialect=dialect,
@@ -303,6 +303,16 @@ def test_a_wrong_image_root_is_refused_at_once(reader, folder):
     path = write_dataset(folder / "rootless", [scene(0, 1), scene(1, 1)], images=False)
     with pytest.raises(DataError, match=r"none of its images is there.*data\.image_root"):
         TrainDataset(_config(path), reader)
+
+
+def test_a_name_that_no_file_can_have_costs_only_its_sample(reader, folder):
+    """An image whose name is too long for the file system is skipped like any missing one."""
+    path = write_dataset(folder / "long-name", [scene(k, 1) for k in range(3)])
+    first, *others = path.read_text(encoding="utf-8").splitlines()
+    long = json.dumps(json.loads(first) | {"image": "x" * 300 + ".png"})
+    path.write_text("\n".join([long, *others]) + "\n", encoding="utf-8")
+    trained = TrainDataset(_config(path), reader)
+    assert [isinstance(trained[number], Skipped) for number in range(3)] == [True, False, False]
 
 
 @pytest.mark.parametrize("count", [1, 3])

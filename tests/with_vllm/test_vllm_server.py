@@ -109,8 +109,7 @@ def engine(served, benches):
     bench = benches(NAME)
 
     def make(decode, *, local=True, notes=None, **options):
-        config = bench.checkpoint.config()
-        known = {"reader": bench.reader, "vocab_size": config["text_config"]["vocab_size"]}
+        known = {"reader": bench.reader}
         made = ServerEngine(
             address=parse_address(served.url),
             prompt=bench.prompt,

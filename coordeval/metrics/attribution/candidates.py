@@ -15,7 +15,7 @@ import numpy as np
 from coordeval.coords import frame_named
 from coordeval.metrics.attribution.misses import MissBook, miss_book
 from coordeval.metrics.attribution.repairs import RepairedRecord, repair
-from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
+from coordeval.metrics.classes import UNKNOWN_CLASS, NormalisedNames
 from coordeval.metrics.columns import PredColumns, RecordColumns, WrittenPart
 from coordeval.metrics.duplicates import Duplicates, find_duplicates
 from coordeval.metrics.geometry import shapes_from_values
@@ -42,7 +42,8 @@ class Candidates:
     reason of a repaired one, None for a valid one. `score` is the confidence, `emission_scores`
     says that scores are ranks which follow from what is present. `in_loop` marks further copies of
     a loop. `dropped` and `repaired` count records per drop reason. `misses` knows why objects are
-    missed. `known_repeats` remembers what `repeats` found.
+    missed, `names` how the run's protocol normalises descriptions. `known_repeats` remembers what
+    `repeats` found.
     """
 
     columns: Columns
@@ -56,6 +57,7 @@ class Candidates:
     dropped: dict[str, int]
     repaired: dict[str, int]
     misses: MissBook
+    names: NormalisedNames
     known_repeats: dict[bytes, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = field(
         default_factory=dict, repr=False
     )
@@ -105,10 +107,8 @@ def _repeats_of(candidates: Candidates, rows: NDArray[np.int64]) -> Duplicates:
         kind=["poly" if row in polygons else "bbox_2d" for row in picked],
         values=[candidates.values[row] for row in picked],
     )
-    rule = NAME_RULES["nfkc_casefold"]
-    names = {desc: rule(desc) for desc in set(candidates.desc)}
-    images = candidates.columns.images
-    return find_duplicates(WrittenPart(images=images, records=records, record_image=image), names)
+    part = WrittenPart(images=candidates.columns.images, records=records, record_image=image)
+    return find_duplicates(part, candidates.names)
 
 
 def build_candidates(result: ScoreResult) -> Candidates:
@@ -124,13 +124,14 @@ def build_candidates(result: ScoreResult) -> Candidates:
     valid_rows = columns.pred.record
     all_rows = np.sort(np.concatenate([valid_rows, np.asarray(rows, dtype=np.int64)]))
     is_valid = np.isin(all_rows, valid_rows, assume_unique=True)
+    names = NormalisedNames(result.protocol["name_rule"])
     descs, values, reasons = [], [], []
     for row, valid in zip(all_rows.tolist(), is_valid.tolist(), strict=True):
         record = None if valid else mended[row]
         descs.append(record.desc if record else str(columns.records.desc[row]))
         values.append(record.values if record else columns.records.values[row] or ())
         reasons.append(None if valid else columns.records.reason[row])
-    pred = _predictions(result, all_rows, is_valid, mended, descs)
+    pred = _predictions(result, all_rows, is_valid, mended, descs, names)
     return Candidates(
         columns=columns,
         pred=pred,
@@ -142,8 +143,9 @@ def build_candidates(result: ScoreResult) -> Candidates:
         in_loop=_further_copies(result, all_rows),
         dropped=dict(Counter(reason for _, reason, _ in repaired)),
         repaired=dict(Counter(reason for _, reason, record in repaired if record is not None)),
+        names=names,
         misses=miss_book(
-            columns, _lost(result, [row for row, _, record in repaired if not record])
+            columns, _lost(result, [row for row, _, record in repaired if not record], names)
         ),
     )
 
@@ -176,6 +178,7 @@ def _predictions(
     is_valid: NDArray[np.bool_],
     mended: dict[int, RepairedRecord],
     descs: list[str],
+    names: NormalisedNames,
 ) -> PredColumns:
     """The candidates' shapes and classes; those of valid predictions are the scored ones."""
     columns = result.columns
@@ -199,9 +202,9 @@ def _predictions(
     polygons |= {int(places[row]): points for row, points in new.polygons.items()}
     class_code = np.zeros(len(all_rows), dtype=np.int64)
     class_code[old_places] = columns.pred.class_code
-    codes, rule = columns.names.codes, NAME_RULES[result.protocol["name_rule"]]
+    codes = columns.names.codes
     for place in places.tolist():
-        class_code[place] = codes.get(rule(descs[place]), UNKNOWN_CLASS)
+        class_code[place] = codes.get(names[descs[place]], UNKNOWN_CLASS)
     return PredColumns(
         shapes=Shapes(image=image, boxes=boxes, polygons=polygons),
         record=all_rows,
@@ -213,16 +216,18 @@ def _predictions(
     )
 
 
-def _lost(result: ScoreResult, rows: list[int]) -> Iterator[tuple[int, int]]:
+def _lost(
+    result: ScoreResult, rows: list[int], names: NormalisedNames
+) -> Iterator[tuple[int, int]]:
     """(image, class) of unrepairable records whose name is known, loops and the cut one aside."""
     columns, records = result.columns, result.columns.records
-    codes, rule = columns.names.codes, NAME_RULES[result.protocol["name_rule"]]
+    codes = columns.names.codes
     looped = _further_copies(result, np.asarray(rows, dtype=np.int64))
     for row, in_loop in zip(rows, looped.tolist(), strict=True):
         desc = records.desc[row]
         if desc is None or in_loop or records.reason[row] == TRUNCATED_RECORD:
             continue
-        code = codes.get(rule(desc))
+        code = codes.get(names[desc])
         if code is not None:
             yield records.image[row], code
 

@@ -43,10 +43,7 @@ class LoopError(ErrorType):
 
     def fix(self, state: State) -> State:
         """Take the further copies out for good."""
-        looped = state.candidates.in_loop
-        return replace(
-            state, present=state.present & ~looped, barred=state.barred | looped, is_fixed=True
-        )
+        return state.without(state.candidates.in_loop)
 
     def count(self, state: State, labels: Labels) -> int:
         """Predictions inside loops."""
@@ -81,10 +78,7 @@ class ExactRepeatError(ErrorType):
 
     def fix(self, state: State) -> State:
         """Take exact repeats out."""
-        exact, _ = state.candidates.repeats(state.present)
-        return replace(
-            state, present=state.present & ~exact, barred=state.barred | exact, is_fixed=True
-        )
+        return state.without(state.candidates.repeats(state.present)[0])
 
     def count(self, state: State, labels: Labels) -> int:
         """Predictions equal to an earlier one."""
@@ -100,10 +94,7 @@ class NearRepeatError(ErrorType):
 
     def fix(self, state: State) -> State:
         """Take near repeats out."""
-        _, near = state.candidates.repeats(state.present)
-        return replace(
-            state, present=state.present & ~near, barred=state.barred | near, is_fixed=True
-        )
+        return state.without(state.candidates.repeats(state.present)[1])
 
     def count(self, state: State, labels: Labels) -> int:
         """Predictions nearly equal to an earlier one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,10 @@ class State:
     labels: frozenset[int] = frozenset()
     misses: frozenset[MissCause] = frozenset()
     is_fixed: bool = False
+
+    def without(self, rows: NDArray[np.bool_]) -> State:
+        """The state in which these predictions (N) were never written."""
+        return replace(self, present=self.present & ~rows, barred=self.barred | rows, is_fixed=True)
 
     def solved_labels(self, label: NDArray[np.int8]) -> NDArray[np.bool_]:
         """Which predictions (N) have a verdict that counts as mended."""

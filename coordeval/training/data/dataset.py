@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from coordeval.data.canonical import sample_text
+from coordeval.data.images import load_sample_image
 from coordeval.engines.hf_inputs import encode_sample
 from coordeval.errors import DataError
 from coordeval.training.data.collator import EncodedExample, TrainCollator
 from coordeval.training.data.labels import IGNORE, IGNORE_LABEL
 from coordeval.training.data.packing import Packing
 from coordeval.training.data.skips import Skipped
-from coordeval.training.data.source import Split, open_image, open_source
+from coordeval.training.data.source import Split, open_source
 
 if TYPE_CHECKING:
     from coordeval.engines.hf_inputs import EncodedSample
@@ -131,7 +132,7 @@ class TrainDataset:
 
     def _encode_prompt(self, sample: Sample) -> EncodedSample:
         """Prompt and image, as rollouts read them."""
-        image = open_image(sample)
+        image = load_sample_image(sample)
         source = self._source
         return encode_sample(source.prompt_ids, image, source.images, self._reader.image_token_id)
 

@@ -13,12 +13,13 @@ import numpy as np
 
 from coordeval.coords import CoordVocabulary, frame_named
 from coordeval.data.dataset import image_root_hint, open_dataset
-from coordeval.data.images import load_upright_rgb
+from coordeval.data.images import load_sample_image
 from coordeval.data.pixels import parse_pixels
+from coordeval.data.prompt_choice import choose_prompt
 from coordeval.engines.hf_inputs import apply_pixel_limits, render_prompt
-from coordeval.engines.job import choose_prompt
 from coordeval.engines.selection import parse_selection
 from coordeval.errors import ConfigError, DataError
+from coordeval.foreign_paths import is_file
 from coordeval.parsers.dialects import dialect_named
 from coordeval.training.data.labels import AnswerLabeller
 from coordeval.training.data.lengths import ImageLengths, answer_lengths
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
     from coordeval.coords import CoordFrame
     from coordeval.data.dataset import Dataset
@@ -73,7 +73,7 @@ def open_source(
     vocabulary = _vocabulary(dialect, reader, needs_coordinates=needs_coordinates)
     labeller = AnswerLabeller(reader.tokenizer, vocabulary, reader.end_id)
     dataset = _open(config, split)
-    prompt = choose_prompt(config.prompt, dialect, dataset)
+    prompt = choose_prompt(config.prompt, dialect, dataset.categories)
     # The image processor may be shared with an evaluator: limits are set on a copy.
     images = copy.deepcopy(reader.image_processor)
     apply_pixel_limits(images, parse_pixels(config.pixels))
@@ -149,7 +149,7 @@ def _refuse_empty(cleaned: Cleaned, where: str) -> None:
 
 def _require_images(samples: Sequence[Sample], dataset: Dataset, split: Split, where: str) -> None:
     """Refuse a wrong image root at once; single missing images are left out when read."""
-    if any(s.image_path is not None and s.image_path.is_file() for s in samples):
+    if any(s.image_path is not None and is_file(s.image_path) for s in samples):
         return
     first = samples[0]
     key = "data.image_root" if split == "train" else "data.eval_image_root"
@@ -162,18 +162,6 @@ def _require_images(samples: Sequence[Sample], dataset: Dataset, split: Split, w
     )
 
 
-def open_image(sample: Sample) -> Image:
-    """The upright image of a sample; DataError where it cannot be read or has another size."""
-    assert sample.image_path is not None
-    image = load_upright_rgb(sample.image_path)
-    if image.size != (sample.width, sample.height):
-        raise DataError(
-            f"{sample.image_path}: the upright image is {image.width}x{image.height}, "
-            f"the dataset says {sample.width}x{sample.height}"
-        )
-    return image
-
-
 def _require_readable(samples: Sequence[Sample], most_unreadable: int, where: str) -> None:
     """Refuse data of whose images not one can be read: a training on them would teach nothing.
 
@@ -182,7 +170,7 @@ def _require_readable(samples: Sequence[Sample], most_unreadable: int, where: st
     first = ""
     for sample in samples[: most_unreadable + 1]:
         try:
-            open_image(sample)
+            load_sample_image(sample)
         except DataError as error:
             first = first or str(error)
         else:
@@ -260,4 +248,4 @@ def _too_long(over_long: Sequence[tuple[str, int]], limit: int, where: str) -> s
     )
 
 
-__all__ = ["SampleSource", "Split", "open_image", "open_source"]
+__all__ = ["SampleSource", "Split", "open_source"]

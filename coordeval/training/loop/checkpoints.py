@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-from coordeval.errors import CheckpointError, CoordevalError
+from coordeval.errors import CheckpointError, RunNotWritten
 from coordeval.jsonl import load_json
 from coordeval.training.loop.lost_worker import lost_worker
 
@@ -24,7 +24,7 @@ _INDEX = "model.safetensors.index.json"
 _SHARDED = ("optimizer.bin", "optimizer_[0-9]*", "pytorch_model_fsdp*", "global_step[0-9]*")
 
 
-class CheckpointNotSaved(CoordevalError):  # noqa: N818 - an outcome, not a fault
+class CheckpointNotSaved(RunNotWritten):
     """A checkpoint could not be written (a full disk, say); earlier ones are as they were."""
 
 

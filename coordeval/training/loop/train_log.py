@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from coordeval.errors import CoordevalError
+from coordeval.errors import RunNotWritten
 from coordeval.jsonl import dump_line, load_json, read_lines
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOG_NAME = "train_log.jsonl"
 
 
-class LogNotWritten(CoordevalError):  # noqa: N818 - an outcome, not a fault
+class LogNotWritten(RunNotWritten):
     """The log cannot be written (a full disk, say); the last checkpoint is as it was."""
 
 

@@ -12,7 +12,6 @@ hidden states stand behind the R.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,18 +97,16 @@ def chunked_loss(
 
 
 def called_loss(
-    hidden_RH: Tensor, head: Callable[[Tensor], Tensor], work: Work, calls: int
+    hidden_RH: Tensor, head: Callable[[Tensor], Tensor], work: Work
 ) -> tuple[Tensor, Tensor]:
-    """The same by calling `head` on each chunk, at least `calls` times (on no rows at the end).
+    """The same by calling `head` on each chunk.
 
-    A sharded head needs equally many calls on every process. Without any row it is still called
-    once, so that its parameters are part of the graph.
+    Without any row it is called once, on none, so that its parameters are part of the graph.
     """
     zeros_S = torch.zeros_like(work.factors_S)
     loss, sums_S = widened(hidden_RH[:0]).sum(), zeros_S
     start = 0
-    for chunk, _ in zip_longest(work.chunks(), range(max(calls, 1))):
-        part = work.plan.part(0, 0) if chunk is None else chunk
+    for part in list(work.chunks()) or [work.plan.part(0, 0)]:
         rows_nH = hidden_RH[start : start + len(part)]
         start += len(part)
         if torch.is_grad_enabled():

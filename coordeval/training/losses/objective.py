@@ -217,14 +217,12 @@ class Stage1Objective:
         text_weights_N: Tensor | None = None,
         unlikely_U2: Tensor | None = None,
         scale: float = 1.0,
-        calls: int = 0,
         observe: Observer | None = None,
     ) -> tuple[Tensor, dict[str, LossTerm]]:
         """(Loss with gradient, every term's detached sum and count) of N positions.
 
         `head` is the head's weight (V, H), a linear module, or anything that turns (n, H) into
-        (n, V): what is not a plain matrix product is called, chunk by chunk, at least `calls`
-        times (where it is sharded: the largest `head_calls` of all processes). `labels_N` are
+        (n, V): what is not a plain matrix product is called, chunk by chunk. `labels_N` are
         token ids, -100 where nothing is supervised; `box_slots_M4` are places among the N.
         `text_weights_N` multiply the cross-entropy of text (None: 1 each; without meaning at
         slots). `unlikely_U2` (long) are pairs of a place among the N, supervised or not, and the id
@@ -265,7 +263,7 @@ class Stage1Objective:
             loss, sums_S = chunked_loss(hidden_RH, linear.weight_VH, linear.bias_V, work)
         else:
             assert not isinstance(head, torch.Tensor), "a sharded weight: hand over its module"
-            loss, sums_S = called_loss(hidden_RH, head, work, calls)
+            loss, sums_S = called_loss(hidden_RH, head, work)
         counts = self.counts(
             labels_N, box_slots_M4, text_weights_N=text_weights_N, unlikely_U2=unlikely_U2
         )
@@ -274,21 +272,6 @@ class Stage1Objective:
             for name, loss_sum in zip(work.names, sums_S.unbind(), strict=True)
         }
         return loss, terms
-
-    def head_calls(
-        self,
-        head: Head,
-        labels_N: Tensor,
-        box_slots_M4: Tensor | None = None,
-        *,
-        text_weights_N: Tensor | None = None,
-        unlikely_U2: Tensor | None = None,
-    ) -> int:
-        """How often `compute` would call a head that is not a plain matrix product."""
-        chunk = self._chunk_size(head)
-        plan = self._plan(labels_N, box_slots_M4, text_weights_N)
-        rows_U, _ = self._unlikely(unlikely_U2, labels_N, None)
-        return max(1, sum(1 for _ in plan.chunks(chunk)) + math.ceil(len(rows_U) / chunk))
 
     def only(self, *names: str) -> Stage1Objective:
         """The same objective with some of its terms alone, for looking at each one's gradient.

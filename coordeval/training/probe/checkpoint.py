@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from coordeval.data.images import load_upright_rgb
+from coordeval.data.images import load_sample_image
 from coordeval.decoding.token_table import TokenTable
-from coordeval.engines.checkpoint import resolve_checkpoint
+from coordeval.engines.checkpoint import resolve_checkpoint, text_setting
 from coordeval.engines.hf_inputs import apply_pixel_limits, encode_sample, render_prompt
 from coordeval.engines.hf_loading import (
     check_adapter,
@@ -157,7 +157,7 @@ class Prober:
         self._table = _token_table(reader, checkpoint)
         self._texts = TextMaker(reader, self._table, inputs.dialect, inputs.frame)
         self._prompt_ids = render_prompt(reader.tokenizer, inputs.prompt, reader.image_token_id)
-        self._max_positions = max_positions(checkpoint.config())
+        self._max_positions = text_setting(checkpoint.config(), "max_position_embeddings")
         self.findings: list[ImageFindings] = []
         self.errors: list[tuple[str, Context, str]] = []
         self.skipped: Counter[str] = Counter()
@@ -242,15 +242,7 @@ class Prober:
         return label_rollout(own, boxes)
 
     def _encode(self, item: ProbeItem) -> EncodedSample:
-        sample = item.sample
-        if sample.image_path is None:
-            raise DataError(f"{sample.image}: the dataset was opened without images")
-        image = load_upright_rgb(sample.image_path)
-        if image.size != (sample.width, sample.height):
-            raise DataError(
-                f"{sample.image_path}: the upright image is {image.width}x{image.height}, "
-                f"the dataset says {sample.width}x{sample.height}"
-            )
+        image = load_sample_image(item.sample)
         reader = self._reader
         return encode_sample(self._prompt_ids, image, reader.image_processor, reader.image_token_id)
 
@@ -309,16 +301,6 @@ def _token_table(reader: Reader, checkpoint: Checkpoint) -> TokenTable:
         raise CheckpointError(f"{checkpoint.source}: {error}") from None
 
 
-def max_positions(config: dict[str, Any]) -> int | None:
-    """The longest sequence that a configuration allows; None where it does not say."""
-    text = config.get("text_config")
-    for part in (text if isinstance(text, dict) else {}, config):
-        value = part.get("max_position_embeddings")
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
-
-
 def _findings(
     item: ProbeItem, texts: dict[Context, tuple[ProbeText, TextDiagnosis]]
 ) -> ImageFindings:
@@ -342,4 +324,4 @@ def _findings(
     return out
 
 
-__all__ = ["CONTEXTS", "ImageFindings", "Prober", "max_positions", "probe_checkpoint"]
+__all__ = ["CONTEXTS", "ImageFindings", "Prober", "probe_checkpoint"]

@@ -9,10 +9,11 @@ from coordeval.coords import DEFAULT_FRAME, frame_named
 from coordeval.data.dataset import image_root_hint, open_dataset
 from coordeval.data.paths import resolve_image
 from coordeval.data.pixels import PixelLimits, parse_pixels
+from coordeval.data.prompt_choice import choose_prompt
 from coordeval.data.prompts import Prompt
-from coordeval.engines.job import choose_prompt
 from coordeval.engines.selection import parse_selection
 from coordeval.errors import ConfigError, DataError, RunIncomplete
+from coordeval.foreign_paths import is_file
 from coordeval.parsers.dialects import DEFAULT_DIALECT, dialect_from_json, dialect_named
 from coordeval.records import Sample
 from coordeval.runs import open_run
@@ -120,7 +121,7 @@ def _prompt(options: ProbeOptions, run: Run, dialect: Dialect, dataset: Dataset 
     if options.prompt is None and isinstance(stored, dict):
         return _stored_prompt(stored, run)
     name = options.prompt or options.default_prompt
-    return choose_prompt(name, dialect, dataset)  # type: ignore[arg-type]
+    return choose_prompt(name, dialect, None if dataset is None else dataset.categories)
 
 
 def _stored_prompt(stored: Mapping[str, Any], run: Run) -> Prompt:
@@ -250,7 +251,7 @@ def _rounded(objects: Sequence[GroundTruthObject]) -> list[tuple[object, ...]]:
 def _require_images(items: Sequence[ProbeItem], run: Run, dataset: Dataset | None) -> None:
     """Refuse a wrong image root at once; single missing images are errors of their texts."""
     paths = [item.sample.image_path for item in items]
-    if any(path is not None and path.is_file() for path in paths):
+    if any(path is not None and is_file(path) for path in paths):
         return
     first = items[0].sample
     hint = None if dataset is None else image_root_hint(dataset.image_root, first.image)

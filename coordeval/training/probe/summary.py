@@ -7,8 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from coordeval import __version__
-from coordeval.engines.checkpoint import checkpoint_hash
-from coordeval.engines.identity import SHORT_HASH, named_part
+from coordeval.engines.identity import SHORT_HASH, hashed_part
 from coordeval.jsonl import dump_line
 from coordeval.training.diagnostics.totals import METRIC_KEYS, add_up
 from coordeval.training.diagnostics.values import SIGMA_BINS, TOP, TRUNCATE_BINS
@@ -134,15 +133,9 @@ def _settings(
     environment: dict[str, str],
 ) -> dict[str, Any]:
     """What probe.json holds: all that the numbers depend on, and what they were made with."""
-    adapter = None
-    if options.adapter is not None:
-        folder = options.adapter.resolve()
-        adapter = named_part(folder, folder.name, checkpoint_hash(folder))
     return {
-        "checkpoint": named_part(
-            checkpoint.path, checkpoint.name, checkpoint_hash(checkpoint.path)
-        ),
-        "adapter": adapter,
+        "checkpoint": hashed_part(checkpoint.path, name=checkpoint.name),
+        "adapter": None if options.adapter is None else hashed_part(options.adapter.resolve()),
         "run": {
             "path": str(inputs.run.path.resolve()),
             "checkpoint": inputs.run.meta.get("checkpoint"),

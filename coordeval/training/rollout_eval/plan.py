@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import DEFAULT_FRAME, CoordVocabulary, frame_named
+from coordeval.data.class_list import choose_classes
 from coordeval.data.dataset import open_dataset
-from coordeval.data.pixels import PixelLimits
-from coordeval.data.prompts import Prompt, default_prompt, parse_pixels
-from coordeval.data.token_budget import MINIMUM_TOKENS
+from coordeval.data.pixels import PixelLimits, parse_pixels
+from coordeval.data.prompt_choice import choose_prompt
+from coordeval.data.token_budget import MINIMUM_TOKENS, token_limit
 from coordeval.decoding.guard import require_followable
 from coordeval.engines.budget import needed_tokens
 from coordeval.engines.dialect_frame import settle_frame
-from coordeval.engines.job import choose_classes, choose_prompt, require_images, token_limit
+from coordeval.engines.job import require_images
 from coordeval.engines.options import RolloutOptions, control_settings
 from coordeval.engines.selection import Selection, parse_selection
 from coordeval.errors import ConfigError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from coordeval.coords import CoordFrame
-    from coordeval.data.dataset import Dataset
+    from coordeval.data.prompts import Prompt
     from coordeval.engines.base import DecodeSettings
     from coordeval.engines.hf_loading import Reader
     from coordeval.parsers.dialects import Dialect
@@ -145,9 +146,12 @@ def build_plan(
     chosen = selection.apply(samples)
     if not chosen:
         raise ConfigError(f"rollout_eval: {data.path or 'the data'} holds no samples")
-    if dataset is not None:
+    if dataset is None:
+        _refuse_names(data.prompt, options.classes)
+    else:
         require_images(chosen, dataset)
-    class_names = _class_names(options.classes, dataset)
+    categories = None if dataset is None else dataset.categories
+    class_names = choose_classes(options.classes, categories)
     needed = needed_tokens(samples, tokenizer=reader.tokenizer, dialect=dialect, frame=frame)
     decode = options.decode_settings(token_limit(given, needed, notify), class_names=class_names)
     return EvalPlan(
@@ -155,11 +159,11 @@ def build_plan(
         dataset_path=None if dataset is None else dataset.path.resolve(),
         dataset_sha256=_samples_sha256(samples) if dataset is None else dataset.sha256,
         image_root=None if dataset is None else dataset.image_root.resolve(),
-        categories=None if dataset is None else dataset.categories,
+        categories=categories,
         selection=selection,
         dialect=dialect,
         frame=frame,
-        prompt=_prompt(data.prompt, dialect, dataset),
+        prompt=choose_prompt(data.prompt, dialect, categories),
         pixels=pixels,
         decode=decode,
         needed_tokens=needed,
@@ -174,22 +178,12 @@ def _limits(reader: Reader) -> PixelLimits | None:
     return None if low is None or high is None else PixelLimits(min_pixels=low, max_pixels=high)
 
 
-def _class_names(name: str | None, dataset: Dataset | None) -> tuple[str, ...] | None:
-    if name is None:
-        return None
-    if dataset is None and name == "dataset":
+def _refuse_names(prompt: Prompt | str | None, classes: str | None) -> None:
+    """Samples in memory have no class list, and no folder to look for a prompt in."""
+    if classes == "dataset":
         raise ConfigError("rollout_eval.decode.classes: samples in memory have no class list")
-    return choose_classes(name, dataset)  # type: ignore[arg-type]
-
-
-def _prompt(prompt: Prompt | str | None, dialect: Dialect, dataset: Dataset | None) -> Prompt:
-    if isinstance(prompt, Prompt):
-        return prompt
-    if dataset is not None:
-        return choose_prompt(prompt, dialect, dataset)
-    if prompt in {None, "open"}:
-        return default_prompt(dialect=dialect)
-    raise ConfigError("rollout_eval: samples in memory take no prompt by name; give a Prompt")
+    if isinstance(prompt, str) and prompt != "open":
+        raise ConfigError("rollout_eval: samples in memory take no prompt by name; give a Prompt")
 
 
 def _samples_sha256(samples: Sequence[Sample]) -> str:

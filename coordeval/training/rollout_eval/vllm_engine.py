@@ -6,7 +6,8 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from coordeval.errors import ConfigError, MissingExtraError
+from coordeval.engines.extras import require_extra
+from coordeval.errors import ConfigError
 from coordeval.training.rollout_eval.live_checkpoint import merged, save_live
 
 if TYPE_CHECKING:
@@ -73,10 +74,7 @@ class VllmBeside:
 
 def check_vllm(*, world: int, sharding: str) -> None:
     """Refuse at the start where vLLM is missing or cannot live beside this training."""
-    import importlib.util
-
-    if importlib.util.find_spec("vllm") is None:
-        raise MissingExtraError("rollout_eval.engine vllm", "vllm")
+    require_extra("rollout_eval.engine vllm", "vllm")
     if world > 1 or sharding != "none":
         raise ConfigError(
             "rollout_eval.engine vllm lives beside one training process; with several choose "

@@ -6,11 +6,11 @@ answer; channel B lets the model write, and teaches it from what it wrote. `b_ra
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from coordeval.errors import ConfigError
+from coordeval.training.config_checks import above_zero, at_least, not_negative, one_of
 
 ContextKind = Literal["expected", "argmax", "rounded_expectation", "top_k", "gumbel_softmax"]
 ContextGradient = Literal["soft", "stop", "straight_through"]
@@ -37,16 +37,6 @@ _NO_GRADIENT = {
 }
 
 
-def _choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(known)}")
-
-
-def _not_negative(name: str, *values: float) -> None:
-    if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise ConfigError(f"{name} must be finite and not negative")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermWeights:
     """Weights of the terms at coordinate slots and boxes; 0 leaves a term out.
@@ -64,7 +54,7 @@ class TermWeights:
     giou: float = 0.0
 
     def __post_init__(self) -> None:
-        _not_negative("stage2 weights", *self.by_name().values())
+        not_negative("stage2 weights", *self.by_name().values())
 
     def by_name(self) -> dict[str, float]:
         """Weights by the terms' names."""
@@ -85,7 +75,7 @@ class AnchorWeights:
     giou: float = 0.0
 
     def __post_init__(self) -> None:
-        _not_negative("stage2.channel_a.anchor weights", *self.by_name().values())
+        not_negative("stage2.channel_a.anchor weights", *self.by_name().values())
 
     def by_name(self) -> dict[str, float]:
         """Weights by the terms' names."""
@@ -109,21 +99,15 @@ class ContextConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        _choice("stage2.channel_a.context.kind", self.kind, tuple(CONTEXT_GRADIENTS))
+        one_of("stage2.channel_a.context.kind", self.kind, ContextKind)
         if self.gradient is not None:
-            _choice(
-                "stage2.channel_a.context.gradient",
-                self.gradient,
-                ("soft", "stop", "straight_through"),
-            )
+            one_of("stage2.channel_a.context.gradient", self.gradient, ContextGradient)
             if self.gradient not in CONTEXT_GRADIENTS[self.kind]:
                 raise ConfigError(
                     f"stage2.channel_a.context.gradient: {self.kind} {_NO_GRADIENT[self.gradient]}"
                 )
-        if self.top_k < 1:
-            raise ConfigError("stage2.channel_a.context.top_k must be at least 1")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ConfigError("stage2.channel_a.context.temperature must be above 0")
+        at_least("stage2.channel_a.context.top_k", 1, self.top_k)
+        above_zero("stage2.channel_a.context.temperature", self.temperature)
 
     @property
     def backward(self) -> str:
@@ -150,11 +134,10 @@ class ChannelAConfig:
     decode: SlotDecode = "expectation"
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ConfigError("stage2.channel_a.iterations must be at least 1")
-        _choice("stage2.channel_a.grad_mode", self.grad_mode, ("unroll", "em_detach"))
-        _choice("stage2.channel_a.decode", self.decode, ("expectation", "straight_through"))
-        _not_negative("stage2.channel_a.text_ce", self.text_ce)
+        at_least("stage2.channel_a.iterations", 1, self.iterations)
+        one_of("stage2.channel_a.grad_mode", self.grad_mode, GradMode)
+        one_of("stage2.channel_a.decode", self.decode, SlotDecode)
+        not_negative("stage2.channel_a.text_ce", self.text_ce)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,16 +166,15 @@ class RolloutConfig:
     dump_samples: int = 10
 
     def __post_init__(self) -> None:
-        _choice("stage2.channel_b.rollout.engine", self.engine, ("hf", "vllm", "server"))
-        _choice("stage2.channel_b.rollout.server_weights", self.server_weights, ("reload", "own"))
+        one_of("stage2.channel_b.rollout.engine", self.engine, RolloutEngine)
+        one_of("stage2.channel_b.rollout.server_weights", self.server_weights, ServerWeights)
         if self.dump_every < 0 or self.dump_samples < 0:
             raise ConfigError(
                 "stage2.channel_b.rollout: dump_every and dump_samples must not be negative"
             )
         if self.batch_size < 1 or self.views < 1:
             raise ConfigError("stage2.channel_b.rollout: batch_size and views are at least 1")
-        if not (math.isfinite(self.view_temperature) and self.view_temperature > 0):
-            raise ConfigError("stage2.channel_b.rollout.view_temperature must be above 0")
+        above_zero("stage2.channel_b.rollout.view_temperature", self.view_temperature)
         if self.engine == "server" and self.server is None:
             raise ConfigError(
                 "stage2.channel_b.rollout.server: the address of the server is missing"
@@ -222,9 +204,8 @@ class MatchingConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.gate <= 1:
             raise ConfigError("stage2.channel_b.matching.gate is an IoU, from 0 to 1")
-        _not_negative("stage2.channel_b.matching costs", self.fp_cost, self.fn_cost)
-        if self.mask_size < 8:
-            raise ConfigError("stage2.channel_b.matching.mask_size must be at least 8")
+        not_negative("stage2.channel_b.matching costs", self.fp_cost, self.fn_cost)
+        at_least("stage2.channel_b.matching.mask_size", 8, self.mask_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +226,7 @@ class TokenWeights:
     drop_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
-        _not_negative(
+        not_negative(
             "stage2.channel_b.tokens",
             self.matched_struct,
             self.matched_desc,
@@ -287,12 +268,12 @@ class ChannelBConfig:
     decode: SlotDecode = "expectation"
 
     def __post_init__(self) -> None:
-        _choice("stage2.channel_b.target", self.target, ("prefix", "clean"))
-        _choice("stage2.channel_b.insertion", self.insertion, ("append", "sorted"))
-        _choice("stage2.channel_b.decode", self.decode, ("expectation", "straight_through"))
+        one_of("stage2.channel_b.target", self.target, TargetStyle)
+        one_of("stage2.channel_b.insertion", self.insertion, Insertion)
+        one_of("stage2.channel_b.decode", self.decode, SlotDecode)
         if not 0 < self.duplicate_iou <= 1:
             raise ConfigError("stage2.channel_b.duplicate_iou is an IoU, above 0 and at most 1")
-        _not_negative("stage2.channel_b weights", self.text_ce, self.unlikelihood)
+        not_negative("stage2.channel_b weights", self.text_ce, self.unlikelihood)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,12 +310,11 @@ class Stage2Config:
     def __post_init__(self) -> None:
         if not 0 <= self.b_ratio <= 1:
             raise ConfigError("stage2.b_ratio is a share of steps, from 0 to 1")
-        _not_negative("stage2.coord_gate_weight", self.coord_gate_weight)
-        _not_negative("stage2.sigma", self.sigma)
+        not_negative("stage2.coord_gate_weight", self.coord_gate_weight)
+        not_negative("stage2.sigma", self.sigma)
         if self.truncate is not None:
-            _not_negative("stage2.truncate", self.truncate)
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ConfigError("stage2.temperature must be above 0")
+            not_negative("stage2.truncate", self.truncate)
+        above_zero("stage2.temperature", self.temperature)
 
 
 __all__ = [

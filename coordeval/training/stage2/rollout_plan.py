@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordeval.data.class_list import choose_classes
 from coordeval.data.pixels import parse_pixels
-from coordeval.data.token_budget import MINIMUM_TOKENS
+from coordeval.data.token_budget import MINIMUM_TOKENS, token_limit
 from coordeval.engines.budget import needed_tokens
-from coordeval.engines.job import choose_classes, token_limit
 from coordeval.engines.options import RolloutOptions, control_settings
 from coordeval.errors import ConfigError
 from coordeval.training.rollout_eval.decode_options import (
@@ -90,7 +90,7 @@ def build_rollout_plan(
         if config.engine == "server":
             _check_server_options(options)
         limit = options.max_new_tokens
-        class_names = choose_classes(options.classes, dataset.dataset)
+        class_names = choose_classes(options.classes, dataset.dataset.categories)
         options.decode_settings(MINIMUM_TOKENS if limit is None else limit, class_names=class_names)
     except ConfigError as error:
         raise ConfigError(f"{WHERE}.decode: {error}") from None

@@ -54,7 +54,6 @@ class ServerRollouts:
             dialect=plan.dialect,
             model=options.server_model,
             reader=reader,
-            vocab_size=reader.vocab_size,
             pixels=plan.pixels,
             concurrency=options.concurrency,
             timeout_s=options.timeout_s,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from coordeval.errors import ConfigError, MissingExtraError
+from coordeval.engines.extras import require_extra
+from coordeval.errors import ConfigError
 from coordeval.training.rollout_eval.live_model import undisturbed
 from coordeval.training.rollout_eval.vllm_engine import VllmBeside
 from coordeval.training.stage2.rollout_plan import WHERE
@@ -36,8 +36,7 @@ class VllmRollouts:
         processes: int,
         notify: Callable[[str], None],
     ) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise MissingExtraError(f"{WHERE}.engine vllm", "vllm")
+        require_extra(f"{WHERE}.engine vllm", "vllm")
         if processes > 1:
             raise ConfigError(
                 f"{WHERE}.engine vllm lives beside one training process; with several choose "

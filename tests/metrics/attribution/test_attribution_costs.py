@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordeval.metrics.attribution.attribution import attribute
+from coordeval.metrics.attribution.candidates import build_candidates
+from coordeval.metrics.protocols import PROTOCOLS
 from coordeval.metrics.score import score_run
 from coordeval.runs import open_run
 
@@ -223,3 +225,13 @@ def _broken(name, box, fault):
         inner = f"[{inner}]"
     key = fault if fault.startswith("bbox") else "bbox_2d"
     return f'{{"desc": "{name}", "{key}": [{inner}]}}'
+
+
+def test_repeats_are_those_of_the_protocol_that_scored(score, line, text, rec):
+    """Names that the protocol takes for one make a repeat here as they do in the score."""
+    lines = [line(text(rec("red car", CAT), rec("red_car", CAT)), GT)]
+    for protocol, repeated in (("coordeval", 0), ("coordexp", 1)):
+        result = score(lines, protocol=PROTOCOLS[protocol])
+        assert result.metrics["dup/exact_objects"] == repeated
+        candidates = build_candidates(result)
+        assert int(candidates.repeats(candidates.valid)[0].sum()) == repeated

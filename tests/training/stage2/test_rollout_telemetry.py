@@ -15,7 +15,7 @@ from rollout_setup import FIXTURES, channel_of, parts_of, silent, window
 from coordeval.coords import FRAMES
 from coordeval.metrics.catalogue import describe
 from coordeval.metrics.score import score_run
-from coordeval.metrics.token_map import infer_vocabulary, vocabulary_from_meta
+from coordeval.metrics.token_map import VocabularyVotes, vocabulary_from_meta
 from coordeval.parsers.dialects import dialect_from_json, dialect_named
 from coordeval.runs import open_run
 from coordeval.training.rollout_eval.ranks import Alone
@@ -44,12 +44,11 @@ def recorded(name):
     if is_run:
         vocabulary, dialect = vocabulary_from_meta(run.meta), dialect_from_json(run.meta["dialect"])
     else:
-        pairs = [
-            (one.text, np.array(one.token_ids))
-            for one in rollouts
-            if one.token_ids is not None and not one.failed
-        ]
-        vocabulary, dialect = infer_vocabulary(pairs), dialect_named("coordjson")
+        votes = VocabularyVotes()
+        for one in rollouts:
+            if one.token_ids is not None and not one.failed and votes.is_open:
+                votes.add(one.text, np.array(one.token_ids))
+        vocabulary, dialect = votes.vocabulary(), dialect_named("coordjson")
     guard = run.meta.get("decode", {}).get("guard", {})
     reading = Reading(
         dialect=dialect,

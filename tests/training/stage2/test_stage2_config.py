@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict
+from typing import get_args
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from coordeval.engines import hf_loading
 from coordeval.errors import ConfigError
 from coordeval.jsonl import dump_line
-from coordeval.training.config import ATTENTION, ObjectiveConfig, TrainConfig
+from coordeval.training.config import Attention, ObjectiveConfig, TrainConfig
 from coordeval.training.config_file import build_config, config_hash, config_yaml, load_config
 from coordeval.training.stage2.config import Stage2Config
 from coordeval.training.stage2.plain_objective import plain_objective
@@ -105,7 +106,28 @@ def test_the_hash_of_stage_1_knows_nothing_of_stage_2():
 
 def test_attention_names_are_those_of_the_loader():
     """Whatever a configuration may ask for, loading knows."""
-    assert set(ATTENTION) == set(hf_loading.ATTENTION)
+    assert set(get_args(Attention)) == set(hf_loading.ATTENTION)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("tune", "lora_alpha", float("nan"), "lora_alpha must be finite and above 0"),
+        ("tune", "lora_alpha", -1.0, "lora_alpha must be finite and above 0"),
+        ("tune", "lora_dropout", 1.0, "lora_dropout is a share"),
+        ("tune", "lora_dropout", float("nan"), "lora_dropout is a share"),
+        ("monitor", "gradients_every", -1, "gradients_every must be at least 0"),
+        ("monitor", "diagnostics_every", -1, "diagnostics_every must be at least 0"),
+        ("monitor", "gradients_max_numel", 0, "gradients_max_numel must be at least 1"),
+        ("data", "order", "shuffled", "'shuffled' is not one of"),
+        ("objective", "box", {"beta": float("inf")}, "beta must be finite and above 0"),
+    ],
+)
+def test_values_that_mean_nothing_are_named_before_anything_is_read(section, key, value, message):
+    """A wrong number is said by its own key, not by a loss that is no number later on."""
+    given = SMALLEST.get(section, {}) | {key: value}
+    with pytest.raises(ConfigError, match=message):
+        _built(**{section: given})
 
 
 def test_the_evaluated_objective_has_the_weights_that_train_on_the_truth():
