@@ -64,15 +64,17 @@ class DumpGates:
     ) -> CheckResult:
         """Hold a dump against gates, as `coordeval check` does; faults are raised.
 
-        With `--coordeval-update-baselines` the baseline is written first.
+        With `--coordeval-update-baselines` the baseline is written first; a run that is empty or
+        not finished leaves it as it is.
         """
         from coordeval.stats.baseline import make_baseline, read_baseline, write_baseline
         from coordeval.stats.gates import parse_gate
-        from coordeval.stats.gates_check import check_run
+        from coordeval.stats.gates_check import check_run, refuse_unfinished
 
         path = None if baseline is None else Path(baseline)
         scored = self.score(run, protocol=protocol, scores=scores, dialect=dialect)
         if self._update and path is not None:
+            refuse_unfinished(scored, str(run))
             write_baseline(make_baseline(scored, name=Path(run).name), path)
         return check_run(
             scored,

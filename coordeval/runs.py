@@ -65,20 +65,28 @@ class Run:
 
     @property
     def categories(self) -> tuple[Category, ...] | None:
-        """The dataset's class list where the run stores one."""
+        """The dataset's class list where the run stores one; DataError where it is none."""
         raw = self.meta.get("categories")
         if not raw:
             return None
+        where = self.rollouts_path.with_name(META_NAME)
         try:
-            return tuple(
+            found = tuple(
                 Category(id=int(item["id"]), name=str(item["name"]), frequency=read_frequency(item))
                 for item in raw
             )
         except (KeyError, TypeError, ValueError, OverflowError, DataError):
-            where = self.rollouts_path.with_name(META_NAME)
             raise DataError(
                 f"{where}: 'categories' must be a list of id and name (and frequency r, c or f)"
             ) from None
+        names: dict[int, str] = {}
+        for category in found:  # AP knows classes by their ids alone, and would take two for one
+            if names.setdefault(category.id, category.name) != category.name:
+                raise DataError(
+                    f"{where}: 'categories' gives two names the id {category.id}; "
+                    "give each name an id of its own"
+                )
+        return found
 
     @property
     def image_root(self) -> Path | None:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from coordeval.errors import RunIncomplete
+from coordeval.pytest_plugin import DumpGates
+
 DUMPS = Path(__file__).parents[1] / "fixtures" / "dumps"
 SUITE = f"""
 def test_holds(coordeval):
@@ -52,6 +55,23 @@ def test_the_fixture_scores_and_asserts(suite, tmp_path):
 def test_a_missing_baseline_says_how_to_make_it(suite):
     """The first run of a new test tells the way."""
     assert "--update-baseline" in suite("-k", "holds").stdout
+
+
+def test_an_unfinished_run_never_becomes_a_baseline(tmp_path):
+    """Updating from a run that broke off, or failed throughout, keeps the baseline that is there."""
+    baseline = tmp_path / "b.json"
+    DumpGates(update=True).check(DUMPS / "conforming.jsonl", "*:+-0", baseline=baseline)
+    before = baseline.read_bytes()
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "run.json").write_text('{"format": "coordeval-run/1", "status": "running"}')
+    (half / "rollouts.jsonl").write_bytes((DUMPS / "conforming.jsonl").read_bytes())
+    nothing = tmp_path / "nothing.jsonl"
+    nothing.write_text("")
+    for run in (half, nothing):
+        with pytest.raises(RunIncomplete):
+            DumpGates(update=True).check(run, "*:+-0", baseline=baseline)
+        assert baseline.read_bytes() == before
 
 
 def test_the_plugin_loads_nothing_heavy():

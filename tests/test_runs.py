@@ -231,3 +231,13 @@ def test_stored_paths_are_absolute_or_relative_to_the_run(tmp_path, stored, foun
     opened = open_run(run)
     expected = None if found is None else Path(found.replace("RUN", str(run)))
     assert opened.image_root == opened.dataset_path == expected
+
+
+def test_two_classes_of_one_id_are_refused(tmp_path):
+    """AP knows a class by its id: two names under one would count as right what is wrong."""
+    classes = [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]
+    head = {"format": "coordeval-run/1", "categories": classes}
+    (tmp_path / "run.json").write_text(json.dumps(head))
+    (tmp_path / "rollouts.jsonl").write_text("")
+    with pytest.raises(DataError, match="two names the id 1"):
+        _ = open_run(tmp_path).categories

@@ -63,6 +63,8 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
 ) -> None:
     """Show what was written, what was dropped and why, and where it loops; worst samples first.
 
+    Exit code 4 where RUN and that of --worse-than have no common ids, or other ground truth.
+
     Examples: coordeval inspect runs/x; coordeval inspect runs/x 0017;
     coordeval inspect runs/x --reason wrong_arity --json
     """
@@ -81,11 +83,8 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
         return
     table = _filtered(result, reason, issue, loops=loops)
     if other is not None:
-        from coordeval.metrics.score import score_run
-        from coordeval.reports.worst import worse_than
-
         reference = open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame)
-        table = worse_than(table, score_run(reference, protocol=rules).per_image)
+        table = _worse_than(table, opened, reference, rules)
     _list_worst(table, run, limit, sample_index=sample_index, json_output=json_output)
 
 
@@ -119,6 +118,19 @@ def _filtered(
             raise ConfigError(f"unknown {what} {name!r}: use one of {', '.join(known)}")
         table = table[table[prefix + name] > 0]
     return table[table["loop"]] if loops else table
+
+
+def _worse_than(table: pd.DataFrame, run: Run, reference: Run, rules: Protocol) -> pd.DataFrame:
+    """The samples that the reference does better; NotComparable as in `coordeval compare`."""
+    from coordeval.errors import NotComparable
+    from coordeval.metrics.score import score_run
+    from coordeval.reports.worst import worse_than
+    from coordeval.stats.pairing import pair_runs, said_of_other_truth
+
+    mismatches = said_of_other_truth(pair_runs([run, reference]))
+    if mismatches:
+        raise NotComparable(f"--worse-than: {'; '.join(mismatches)}")
+    return worse_than(table, score_run(reference, protocol=rules).per_image)
 
 
 def _list_worst(

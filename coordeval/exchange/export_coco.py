@@ -15,6 +15,8 @@ from coordeval.metrics.classes import UNKNOWN_CLASS
 from coordeval.metrics.coco import to_xywh
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from coordeval.exchange.export_context import ExportContext, Files
     from coordeval.metrics.result import ScoreResult
 
@@ -49,23 +51,13 @@ def coco_files(result: ScoreResult, context: ExportContext) -> tuple[Files, list
 
 
 def ground_truth_document(result: ScoreResult) -> dict[str, Any]:
-    """The scored ground truth of a run as a COCO document; an empty run gives empty lists."""
-    columns, gt, universe = result.columns, result.columns.gt, result.columns.universe
+    """The scored ground truth of a run as a COCO document; an empty run gives empty lists.
+
+    Where the run holds polygons, a box has its rectangle as its mask, as it has for `coco_segm`:
+    COCO tools that compare masks ask every annotation for one.
+    """
+    columns, universe = result.columns, result.columns.universe
     ids = image_ids(result)
-    boxes = to_xywh(gt.shapes.boxes).tolist()
-    annotations = []
-    for row, image in enumerate(gt.shapes.image.tolist()):
-        annotation: dict[str, Any] = {
-            "id": row + 1,
-            "image_id": ids[image],
-            "category_id": universe.ids[int(gt.class_code[row])],
-            "bbox": boxes[row],
-            "area": float(gt.area[row]),
-            "iscrowd": int(gt.crowd[row]),
-        }
-        if row in gt.shapes.polygons:
-            annotation["segmentation"] = [list(gt.shapes.polygons[row])]
-        annotations.append(annotation)
     return {
         "info": {"description": "scored ground truth of a coordeval run"},
         "images": [
@@ -78,13 +70,36 @@ def ground_truth_document(result: ScoreResult) -> dict[str, Any]:
             }
             for number, entry in zip(ids, columns.images, strict=True)
         ],
-        "annotations": annotations,
+        "annotations": _annotations(result, ids),
         "categories": [
             {"id": number, "name": label}
             | ({"frequency": columns.frequency[code]} if code in columns.frequency else {})
             for code, (number, label) in enumerate(zip(universe.ids, universe.labels, strict=True))
         ],
     }
+
+
+def _annotations(result: ScoreResult, ids: Sequence[int]) -> list[dict[str, Any]]:
+    columns, gt = result.columns, result.columns.gt
+    boxes = to_xywh(gt.shapes.boxes).tolist()
+    outlines = gt.shapes.polygons
+    with_masks = bool(outlines or columns.pred.shapes.polygons)
+    annotations = []
+    for row, image in enumerate(gt.shapes.image.tolist()):
+        annotation: dict[str, Any] = {
+            "id": row + 1,
+            "image_id": ids[image],
+            "category_id": columns.universe.ids[int(gt.class_code[row])],
+            "bbox": boxes[row],
+            "area": float(gt.area[row]),
+            "iscrowd": int(gt.crowd[row]),
+        }
+        if with_masks:
+            x1, y1, x2, y2 = gt.shapes.boxes[row].tolist()
+            outline = outlines.get(row, [x1, y1, x2, y1, x2, y2, x1, y2])
+            annotation["segmentation"] = [list(outline)]
+        annotations.append(annotation)
+    return annotations
 
 
 __all__ = ["coco_files", "ground_truth_document"]

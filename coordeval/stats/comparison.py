@@ -14,7 +14,7 @@ from coordeval.stats.drop_reasons import drop_rows
 from coordeval.stats.equal_scoring import refuse_mismatches, score_equally
 from coordeval.stats.headline import headline_f1, headline_keys
 from coordeval.stats.movers import find_movers
-from coordeval.stats.pairing import pair_runs, shown_ids
+from coordeval.stats.pairing import pair_runs, said_of_other_truth, shown_ids
 from coordeval.stats.recipe_book import recipes_of
 from coordeval.stats.recipes import Ratio
 from coordeval.stats.replicates import replicate
@@ -188,7 +188,7 @@ def compare_runs(
     require_same(options.require_same, settings)
     progress("reading")
     pairing = pair_runs(runs)
-    other_truth = _other_truth(pairing)
+    other_truth = said_of_other_truth(pairing)
     refuse_mismatches(other_truth, allowed=options.allow_mismatch)
     scores = score_equally(
         pairing.runs,
@@ -286,15 +286,6 @@ def _canonical_places(ids: Sequence[str]) -> NDArray[np.int64]:
     places = np.empty(len(ids), dtype=np.int64)
     places[np.argsort(np.array(ids, dtype=object), kind="stable")] = np.arange(len(ids))
     return places
-
-
-def _other_truth(pairing: Pairing) -> tuple[str, ...]:
-    return tuple(
-        f"{run.path} has another ground truth than {pairing.runs[0].path} on {len(ids)} of "
-        f"{len(pairing.ids)} common images ({shown_ids(ids)})"
-        for run, ids in zip(pairing.runs, pairing.other_truth, strict=True)
-        if ids
-    )
 
 
 def _notes(pairing: Pairing, labels: Sequence[str]) -> list[str]:

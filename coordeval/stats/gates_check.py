@@ -134,10 +134,7 @@ def check_run(
     Raises RunIncomplete for a run that is empty or not finished, NotComparable where the baseline
     stands on other ground truth or another protocol, and what `check_gates` raises.
     """
-    if result.status == "empty":
-        raise RunIncomplete(f"{run}: nothing to evaluate: it holds no rollout without error")
-    if result.status != "complete":
-        raise RunIncomplete(f"{run}: the rollout is not finished; resume it and check again")
+    refuse_unfinished(result, run)
     if baseline is not None:
         refuse_incomparable(baseline, result, where=baseline_path or "baseline")
     wanted = with_intervals and bool(gates)
@@ -154,6 +151,14 @@ def check_run(
         outcomes=outcomes,
         notes=tuple(notes),
     )
+
+
+def refuse_unfinished(result: ScoreResult, run: str) -> None:
+    """Raise RunIncomplete for a run that is empty or not finished: it proves nothing."""
+    if result.status == "empty":
+        raise RunIncomplete(f"{run}: nothing to evaluate: it holds no rollout without error")
+    if result.status != "complete":
+        raise RunIncomplete(f"{run}: the rollout is not finished; resume it and check again")
 
 
 def check_gates(
@@ -260,4 +265,5 @@ __all__ = [
     "Verdict",
     "check_gates",
     "check_run",
+    "refuse_unfinished",
 ]

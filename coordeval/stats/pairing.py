@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from coordeval.errors import DataError, NotComparable
+from coordeval.metrics.same_truth import truth_digest
 from coordeval.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from coordeval.records import GroundTruthObject, Rollout
+    from coordeval.records import Rollout
 
 NAMED = 3
 
@@ -90,6 +90,16 @@ def pair_runs(runs: Sequence[Run]) -> Pairing:
     )
 
 
+def said_of_other_truth(pairing: Pairing) -> tuple[str, ...]:
+    """One sentence for each run whose common images have another ground truth than the first's."""
+    return tuple(
+        f"{run.path} has another ground truth than {pairing.runs[0].path} on {len(ids)} of "
+        f"{len(pairing.ids)} common images ({shown_ids(ids)})"
+        for run, ids in zip(pairing.runs, pairing.other_truth, strict=True)
+        if ids
+    )
+
+
 def with_meta(run: PartialRun, **changes: object) -> PartialRun:
     """The run with other values in its run.json."""
     return replace(run, meta=run.meta | changes)
@@ -113,7 +123,7 @@ def _read(run: Run) -> tuple[dict[str, bytes], list[str]]:
         seen.add(key)
         truths.setdefault(rollout.id, None)
         if rollout.sample_index == 0:
-            truths[rollout.id] = _truth(rollout)
+            truths[rollout.id] = truth_digest(rollout)
             headlines.append(rollout.id)
     return {key: truth for key, truth in truths.items() if truth is not None}, headlines
 
@@ -126,25 +136,17 @@ def _in_order(run: Run, ids: Sequence[str]) -> tuple[Rollout, ...]:
     return tuple(held)
 
 
-def _truth(rollout: Rollout) -> bytes:
-    """A digest of what makes ground truths the same: size, objects in any order, judged classes."""
-    objects = sorted(_comparable(obj) for obj in rollout.gt)
-    whole = rollout.width, rollout.height, objects, rollout.federated
-    return blake2b(repr(whole).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _comparable(obj: GroundTruthObject) -> tuple[object, ...]:
-    # Rounded, so that a file that was written with six decimals is still the same ground truth.
-    # Equal numbers have one form: floats, and no -0.0.
-    values = tuple(round(float(value), 4) + 0.0 for value in obj.values_px)
-    area = -1.0 if obj.area is None else round(float(obj.area), 2) + 0.0
-    return obj.desc, obj.kind, values, bool(obj.iscrowd), area
-
-
 def shown_ids(ids: Sequence[str]) -> str:
     """The first few ids, and how many more there are."""
     rest = len(ids) - NAMED
     return ", ".join(repr(key) for key in ids[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-__all__ = ["Pairing", "PartialRun", "pair_runs", "shown_ids", "with_meta"]
+__all__ = [
+    "Pairing",
+    "PartialRun",
+    "pair_runs",
+    "said_of_other_truth",
+    "shown_ids",
+    "with_meta",
+]

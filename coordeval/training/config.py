@@ -69,9 +69,10 @@ class DataConfig:
         one_of("data.field_order", self.field_order, FieldOrder)
         one_of("data.order", self.order, ObjectOrder)
         one_of("data.over_length", self.over_length, OverLength)
-        at_least("data.max_length", 1, self.max_length)
-        if self.max_unreadable < 0:
-            raise ConfigError("data.max_unreadable must not be negative")
+        at_least(
+            "data", 1, max_length=self.max_length, limit=self.limit, eval_limit=self.eval_limit
+        )
+        at_least("data", 0, max_unreadable=self.max_unreadable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +88,8 @@ class BoxLossConfig:
 
     def __post_init__(self) -> None:
         one_of("objective.box.decode", self.decode, BoxDecode)
-        not_negative("objective.box weights", self.smooth_l1, self.ciou, self.giou)
-        above_zero("objective.box.temperature and beta", self.temperature, self.beta)
+        not_negative("objective.box", smooth_l1=self.smooth_l1, ciou=self.ciou, giou=self.giou)
+        above_zero("objective.box", temperature=self.temperature, beta=self.beta)
 
     @property
     def active(self) -> bool:
@@ -129,12 +130,10 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         one_of("objective.preset", self.preset, Preset)
         one_of("objective.hard_ce_over", self.hard_ce_over, HardCeOver)
-        not_negative("objective weights", *self.weights().values())
-        not_negative("objective.sigma", self.sigma)
+        own = {name: getattr(self, name) for name in ("text_ce", *PRESETS["mixed"], "text_gate")}
+        not_negative("objective", **own, sigma=self.sigma, truncate=self.truncate)
         self._check_annealing()
-        if self.truncate is not None:
-            not_negative("objective.truncate", self.truncate)
-        above_zero("objective.temperature", self.temperature)
+        above_zero("objective", temperature=self.temperature)
         if not any(self.weights().values()):
             raise ConfigError("objective: no term has a weight")
 
@@ -143,7 +142,7 @@ class ObjectiveConfig:
             if self.sigma_steps:
                 raise ConfigError("objective.sigma_steps needs objective.sigma_end to go to")
             return
-        not_negative("objective.sigma_end", self.sigma_end)
+        not_negative("objective", sigma_end=self.sigma_end)
         if not (self.sigma and self.sigma_end):
             raise ConfigError(
                 "objective.sigma and sigma_end must be above 0: sigma changes by a factor"
@@ -192,12 +191,20 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         one_of("tune.what", self.what, TuneWhat)
-        rates = (self.vision_lr, self.aligner_lr, self.language_lr, self.coord_rows_lr)
-        not_negative("tune learning rates", self.muon_lr, *(r for r in rates if r is not None))
-        at_least("tune.lora_rank", 1, self.lora_rank)
-        above_zero("tune.lora_alpha", self.lora_alpha)
+        not_negative(
+            "tune",
+            vision_lr=self.vision_lr,
+            aligner_lr=self.aligner_lr,
+            language_lr=self.language_lr,
+            coord_rows_lr=self.coord_rows_lr,
+            muon_lr=self.muon_lr,
+        )
+        at_least("tune", 1, lora_rank=self.lora_rank)
+        above_zero("tune", lora_alpha=self.lora_alpha)
         if not 0 <= self.lora_dropout < 1:
-            raise ConfigError("tune.lora_dropout is a share, from 0 to below 1")
+            raise ConfigError(
+                f"tune.lora_dropout must be from 0 to below 1, not {self.lora_dropout}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,8 +231,8 @@ class RolloutEvalConfig:
 
     def __post_init__(self) -> None:
         one_of("rollout_eval.engine", self.engine, EvalEngine)
-        if self.every < 0 or self.dump_samples < 0:
-            raise ConfigError("rollout_eval.every and dump_samples must not be negative")
+        at_least("rollout_eval", 0, every=self.every, dump_samples=self.dump_samples)
+        at_least("rollout_eval", 1, limit=self.limit, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,9 +244,13 @@ class MonitorConfig:
     diagnostics_every: int = 1
 
     def __post_init__(self) -> None:
-        at_least("monitor.gradients_every", 0, self.gradients_every)
-        at_least("monitor.gradients_max_numel", 1, self.gradients_max_numel)
-        at_least("monitor.diagnostics_every", 0, self.diagnostics_every)
+        at_least(
+            "monitor",
+            0,
+            gradients_every=self.gradients_every,
+            diagnostics_every=self.diagnostics_every,
+        )
+        at_least("monitor", 1, gradients_max_numel=self.gradients_max_numel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,22 +15,29 @@ def one_of(name: str, value: object, kind: Any) -> None:
         raise ConfigError(f"{name}: {value!r} is not one of {', '.join(known)}")
 
 
-def not_negative(name: str, *values: float) -> None:
-    """Refuse numbers below 0, infinities and NaN."""
-    if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise ConfigError(f"{name} must be finite and not negative")
+def not_negative(table: str, **values: float | None) -> None:
+    """Refuse the first number below 0, infinite or NaN; None is left alone.
+
+    Here and below, `values` go by their keys in `table`.
+    """
+    for key, value in values.items():
+        if value is not None and not 0 <= value < math.inf:
+            raise ConfigError(f"{table}.{key} must be finite and not negative, not {value}")
 
 
-def above_zero(name: str, *values: float) -> None:
-    """Refuse 0, numbers below it, infinities and NaN."""
-    if not all(math.isfinite(value) and value > 0 for value in values):
-        raise ConfigError(f"{name} must be finite and above 0")
+def above_zero(table: str, **values: float) -> None:
+    """Refuse the first number that is 0, below it, infinite or NaN."""
+    for key, value in values.items():
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{table}.{key} must be finite and above 0, not {value}")
 
 
-def at_least(name: str, least: int, value: int) -> None:
-    """Refuse counts below the least one that means something."""
-    if value < least:
-        raise ConfigError(f"{name} must be at least {least}")
+def at_least(table: str, least: int, **values: int | None) -> None:
+    """Refuse the first whole number below the least that means something; None is left alone."""
+    for key, value in values.items():
+        if value is not None and value < least:
+            wanted = "must not be negative" if not least else f"must be at least {least}"
+            raise ConfigError(f"{table}.{key} {wanted}, not {value}")
 
 
 __all__ = ["above_zero", "at_least", "not_negative", "one_of"]

@@ -181,7 +181,7 @@ def _value(hint: Any, value: Any, where: str, name: str) -> Any:
 def _number(value: int | str) -> float | str:
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return str(value)
 
 

@@ -59,6 +59,18 @@ def test_against_counts_only_common_ids(tmp_path):
     assert found["bought"]["f1/0.50/f1"] == 0
 
 
+def test_objects_in_another_order_are_the_same_ground_truth(tmp_path):
+    """A data set shuffled inside its images compares, as it does for `compare`."""
+    base = DUMPS / "conforming.jsonl"
+    lines = [json.loads(line) for line in base.read_text().splitlines()]
+    turned = tmp_path / "turned.jsonl"
+    turned.write_text("".join(json.dumps(line | {"gt": line["gt"][::-1]}) + "\n" for line in lines))
+    done = run("attribute", base, "--against", turned, "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["against"]
+    assert found["bought"]["f1/0.50/f1"] == 0
+
+
 @pytest.mark.parametrize("other", ["conforming", "moved"])
 def test_runs_without_common_ground_truth_are_not_comparable(other, tmp_path):
     """No common id, or another box under the same id: exit code 4."""
@@ -74,6 +86,18 @@ def test_runs_without_common_ground_truth_are_not_comparable(other, tmp_path):
     assert done.returncode == 4
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_lines_in_another_order_buy_nothing(tmp_path):
+    """The same answers in another order of lines are the same run, also for AP with tied scores."""
+    base = BROKEN / "rollouts.jsonl"
+    turned = tmp_path / "turned.jsonl"
+    turned.write_text("\n".join(base.read_text().splitlines()[::-1]) + "\n")
+    arguments = ("--json", "--scores", "constant")
+    scored = [json.loads(run("score", path, *arguments).stdout) for path in (base, turned)]
+    assert scored[0]["metrics"]["coco/AP"] != scored[1]["metrics"]["coco/AP"]
+    (found,) = json.loads(run("attribute", base, "--against", turned, *arguments).stdout)["against"]
+    assert found["bought"]["coco/AP"] == 0
 
 
 def test_faults_have_their_exit_codes(tmp_path):

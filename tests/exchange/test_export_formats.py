@@ -64,6 +64,30 @@ def test_coco_files_give_the_same_ap_in_pycocotools(tmp_path, name):
     assert evaluation.stats[8] == pytest.approx(result.metrics["coco/AR100"], abs=1e-9)
 
 
+def test_coco_files_of_boxes_and_polygons_give_the_mask_ap_in_pycocotools(tmp_path):
+    """A box beside polygons has a mask too, so that COCO's mask AP is that of the run."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    points = tokens(100, 100, 900, 100, 900, 900)
+    records = f'{{"desc": "cat", "bbox_2d": {tokens(0, 0, 500, 999)}}}, '
+    text = f'{{"objects": [{records}{{"desc": "dog", "poly": {points}}}]}}'
+    outline = [100, 10, 900, 10, 900, 90]
+    gt = [{"desc": "cat", "bbox_2d": [0, 0, 450, 90]}, {"desc": "dog", "poly": outline}]
+    result = one(tmp_path, text=text, gt=gt)
+    export(result, "coco", tmp_path)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(tmp_path / "ground_truth.json"))
+        found = truth.loadRes(str(tmp_path / "results.json"))
+        evaluation = COCOeval(truth, found, "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    keys = ("AP", "AP50", "AP75")
+    assert evaluation.stats[:3] == pytest.approx([result.metrics[f"coco_segm/{k}"] for k in keys])
+    assert 0 < evaluation.stats[0] < 1
+
+
 def test_what_coco_cannot_hold_is_counted(tmp_path):
     """Unknown names and dropped records are named in the remarks."""
     result = one(tmp_path, desc="unicorn")

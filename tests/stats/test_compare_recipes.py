@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparing import make_run, random_lines
+from comparing import answer, line, make_run, random_lines, record
 
 from coordeval.metrics.protocols import PROTOCOLS
 from coordeval.metrics.score import score_run
@@ -94,3 +94,15 @@ def test_a_pooled_quantile_is_that_of_the_drawn_values():
         drawn = np.repeat(values, row[image].astype(int))
         want = np.quantile(drawn, 0.05) if len(drawn) else np.nan
         np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_masks_of_many_predictions_are_resampled(tmp_path):
+    """More than 255 predictions, one of them a polygon, have their mask AP resampled as well."""
+    outline = [100.0, 100.0, 400.0, 100.0, 250.0, 400.0]
+    points = ", ".join(f"<|coord_{k:.0f}|>" for k in outline)
+    text = answer(f'{{"desc": "cat", "poly": [{points}]}}', *[record("cat", (0, 0, 9, 9))] * 299)
+    item = line("a", [], text) | {"gt": [{"desc": "cat", "poly": outline}]}
+    result = score_run(make_run(tmp_path / "run", [item]))
+    (got,) = replicate([result], np.ones((4, 1), dtype=np.int32), coco_draws=4)
+    for key in ("coco_segm/AP", "coco_segm/APl"):
+        np.testing.assert_allclose(got.values[key], result.metrics[key], atol=1e-12, err_msg=key)

@@ -11,6 +11,7 @@ from coordeval.metrics.protocols import PROTOCOLS
 from coordeval.metrics.score import score_run
 from coordeval.runs import open_run
 from coordeval.stats.baseline import (
+    ground_truth_of,
     make_baseline,
     read_baseline,
     refuse_incomparable,
@@ -75,6 +76,30 @@ def test_one_moved_box_is_other_ground_truth(tmp_path):
         moved = _scored(tmp_path / "c.jsonl", [json.dumps(raw) for raw in lines])
         with pytest.raises(NotComparable):
             refuse_incomparable(baseline, moved, where="b")
+
+
+def test_objects_in_another_order_are_the_same_ground_truth(tmp_path):
+    """A data set that was shuffled inside its images is still the one that the baseline knows."""
+    source = [json.loads(line) for line in (DUMPS / "conforming.jsonl").read_text().splitlines()]
+    turned = [raw | {"gt": raw["gt"][::-1]} for raw in source]
+    one, two = (
+        _scored(tmp_path / name, list(map(json.dumps, lines)))
+        for name, lines in (("a.jsonl", source), ("b.jsonl", turned))
+    )
+    assert any(len(raw["gt"]) > 1 for raw in source)
+    refuse_incomparable(make_baseline(one, name="x"), two, where="b")
+    assert ground_truth_of(one.columns) == ground_truth_of(two.columns)
+
+
+def test_an_older_baseline_with_the_objects_in_their_own_order_still_holds():
+    """The hash of baselines that were made before is known for the run that they were made of."""
+    folder = Path(__file__).parents[2] / "fixtures"
+    result = score_run(open_run(folder / "dumps" / "polygons.jsonl"))
+    baseline = make_baseline(result, name="x")
+    baseline.ground_truth["sha256"] = (
+        "967f231c74c65e069be91f0da09cfae2179ae0864e1105110f57cfd49fe034ca"
+    )
+    refuse_incomparable(baseline, result, where="b")
 
 
 def _scored(path, lines):

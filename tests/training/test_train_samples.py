@@ -338,6 +338,22 @@ def test_empty_data_and_missing_evaluation_data_are_refused(reader, folder, data
         TrainDataset(_config(data), reader, split="eval")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dialect", "nonsense"),
+        ("frame", "nonsense"),
+        ("prompt", "closed"),
+        ("prompt", "nothing.toml"),
+        ("pixels", "9:5"),
+    ],
+)
+def test_a_value_of_the_data_is_refused_by_its_key(reader, data, key, value):
+    """The message names the key of the configuration, not the option of another command."""
+    with pytest.raises(ConfigError, match=rf"^data\.{key}: (?!--)"):
+        TrainDataset(_config(data, **{key: value}), reader)
+
+
 def test_images_are_not_kept(reader, data):
     """What a dataset holds does not grow when its items are read."""
     trained = TrainDataset(_config(data), reader)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from coordeval.errors import NotComparable
 from coordeval.metrics.attribution.attribution import attribute
 from coordeval.metrics.attribution.measure import SCORE_KEYS
+from coordeval.metrics.same_truth import truth_digest
 from coordeval.metrics.score import score_run
 from coordeval.runs import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from coordeval.metrics.attribution.attribution import Attribution
     from coordeval.metrics.attribution.measure import Scores
@@ -35,13 +36,18 @@ HEALTH_KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonRun(Run):
-    """A run restricted to some ids."""
+    """A run restricted to some ids, in file order or in that of their places."""
 
     ids: frozenset[str]
+    places: Mapping[str, int] | None = None
 
     def rollouts(self) -> Iterator[Rollout]:
-        """Rollouts of those ids, in file order."""
-        return (rollout for rollout in Run.rollouts(self) if rollout.id in self.ids)
+        """Rollouts of those ids."""
+        held = (rollout for rollout in Run.rollouts(self) if rollout.id in self.ids)
+        places = self.places
+        if places is None:
+            return held
+        return iter(sorted(held, key=lambda one: (places[one.id], one.sample_index)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +117,8 @@ def measure_against(
 ) -> Counterfactual:
     """Score and attribute both runs on their common ids, under the same protocol.
 
+    Both in the base's order: AP takes boxes of one score in the order of the lines.
+
     Raises NotComparable where no id is common, or where an id has other ground truth in the two.
     """
     truth, other_truth = _truth(base), _truth(other)
@@ -123,14 +131,10 @@ def measure_against(
             f"{base.name} and {other.name}: {len(changed)} of {len(common)} common ids have other "
             f"ground truth, e.g. {changed[0]!r}"
         )
+    places = _places([key for key in truth if key in common], other_truth)
     results = [
-        score_run(
-            CommonRun(path=run.path, rollouts_path=run.rollouts_path, meta=run.meta, ids=common),
-            protocol=protocol,
-            score_source=score_source,
-            categories=base.categories,
-        )
-        for run in (base, other)
+        score_run(part, protocol=protocol, score_source=score_source, categories=base.categories)
+        for part in (_part(base, common, None), _part(other, common, places))
     ]
     sources = [result.score_source for result in results]
     note = None
@@ -156,16 +160,26 @@ def measure_against(
     )
 
 
+def _part(run: Run, ids: frozenset[str], places: Mapping[str, int] | None) -> CommonRun:
+    return CommonRun(
+        path=run.path, rollouts_path=run.rollouts_path, meta=run.meta, ids=ids, places=places
+    )
+
+
+def _places(wanted: Sequence[str], other: Mapping[str, Any]) -> dict[str, int] | None:
+    """Where each wanted id stands; None where the other run has them in that order already."""
+    places = {key: place for place, key in enumerate(wanted)}
+    return None if [key for key in other if key in places] == list(wanted) else places
+
+
 def _decode_of(run: Run) -> dict[str, Any] | None:
     raw = run.meta.get("decode")
     return raw if isinstance(raw, dict) else None
 
 
-def _truth(run: Run) -> dict[str, Any]:
+def _truth(run: Run) -> dict[str, bytes]:
     return {
-        rollout.id: (rollout.width, rollout.height, rollout.gt, rollout.federated)
-        for rollout in run.rollouts()
-        if rollout.sample_index == 0
+        rollout.id: truth_digest(rollout) for rollout in run.rollouts() if rollout.sample_index == 0
     }
 
 

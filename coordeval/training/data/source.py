@@ -21,6 +21,7 @@ from coordeval.engines.selection import parse_selection
 from coordeval.errors import ConfigError, DataError
 from coordeval.foreign_paths import is_file
 from coordeval.parsers.dialects import dialect_named
+from coordeval.training.data.keys import naming_key
 from coordeval.training.data.labels import AnswerLabeller
 from coordeval.training.data.lengths import ImageLengths, answer_lengths
 from coordeval.training.data.report import DataReport, clean
@@ -68,15 +69,16 @@ def open_source(
     config: DataConfig, reader: Reader, split: Split, *, needs_coordinates: bool
 ) -> SampleSource:
     """Open, check and measure one split; errors as `TrainDataset` says."""
-    dialect = dialect_named(config.dialect, field_order=config.field_order)
-    frame = frame_named(config.frame)
+    dialect, frame = _read_as(config)
     vocabulary = _vocabulary(dialect, reader, needs_coordinates=needs_coordinates)
     labeller = AnswerLabeller(reader.tokenizer, vocabulary, reader.end_id)
     dataset = _open(config, split)
-    prompt = choose_prompt(config.prompt, dialect, dataset.categories)
+    with naming_key("data.prompt"):
+        prompt = choose_prompt(config.prompt, dialect, dataset.categories)
     # The image processor may be shared with an evaluator: limits are set on a copy.
     images = copy.deepcopy(reader.image_processor)
-    apply_pixel_limits(images, parse_pixels(config.pixels))
+    with naming_key("data.pixels"):
+        apply_pixel_limits(images, parse_pixels(config.pixels))
     prompt_ids = render_prompt(reader.tokenizer, prompt, reader.image_token_id)
     limit = config.limit if split == "train" else config.eval_limit
     selection = parse_selection(ids=None, limit=limit, shard=None)
@@ -107,6 +109,13 @@ def open_source(
         lengths=kept_lengths,
         report=report,
     )
+
+
+def _read_as(config: DataConfig) -> tuple[Dialect, CoordFrame]:
+    with naming_key("data.dialect"):
+        dialect = dialect_named(config.dialect, field_order=config.field_order)
+    with naming_key("data.frame"):
+        return dialect, frame_named(config.frame)
 
 
 def _writes_tokens(dialect: Dialect) -> bool:

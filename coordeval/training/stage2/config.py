@@ -30,6 +30,9 @@ CONTEXT_GRADIENTS: dict[str, tuple[str, ...]] = {
 }
 """The gradients that make sense for each context, the default first."""
 
+MOST_CELLS = 4096
+"""Cells a side of the largest canvas for masks: bins are far coarser, and memory has an end."""
+
 _NO_GRADIENT = {
     "soft": "picks one bin, and has no gradient of its own: straight_through passes that of the "
     "expectation on, stop none",
@@ -42,7 +45,7 @@ class TermWeights:
     """Weights of the terms at coordinate slots and boxes; 0 leaves a term out.
 
     Each is a mean over its own slots or boxes. The coordinate gate has one weight for both
-    channels, `stage2.coord_gate_weight`.
+    channels, `stage2.coord_gate_weight`. The channel checks its weights, under its own name.
     """
 
     hard_ce: float = 0.0
@@ -52,9 +55,6 @@ class TermWeights:
     smooth_l1: float = 2.0
     ciou: float = 0.2
     giou: float = 0.0
-
-    def __post_init__(self) -> None:
-        not_negative("stage2 weights", *self.by_name().values())
 
     def by_name(self) -> dict[str, float]:
         """Weights by the terms' names."""
@@ -73,9 +73,6 @@ class AnchorWeights:
     smooth_l1: float = 0.0
     ciou: float = 0.0
     giou: float = 0.0
-
-    def __post_init__(self) -> None:
-        not_negative("stage2.channel_a.anchor weights", *self.by_name().values())
 
     def by_name(self) -> dict[str, float]:
         """Weights by the terms' names."""
@@ -106,8 +103,8 @@ class ContextConfig:
                 raise ConfigError(
                     f"stage2.channel_a.context.gradient: {self.kind} {_NO_GRADIENT[self.gradient]}"
                 )
-        at_least("stage2.channel_a.context.top_k", 1, self.top_k)
-        above_zero("stage2.channel_a.context.temperature", self.temperature)
+        at_least("stage2.channel_a.context", 1, top_k=self.top_k)
+        above_zero("stage2.channel_a.context", temperature=self.temperature)
 
     @property
     def backward(self) -> str:
@@ -134,10 +131,12 @@ class ChannelAConfig:
     decode: SlotDecode = "expectation"
 
     def __post_init__(self) -> None:
-        at_least("stage2.channel_a.iterations", 1, self.iterations)
+        at_least("stage2.channel_a", 1, iterations=self.iterations)
         one_of("stage2.channel_a.grad_mode", self.grad_mode, GradMode)
         one_of("stage2.channel_a.decode", self.decode, SlotDecode)
-        not_negative("stage2.channel_a.text_ce", self.text_ce)
+        not_negative("stage2.channel_a", text_ce=self.text_ce)
+        not_negative("stage2.channel_a.weights", **self.weights.by_name())
+        not_negative("stage2.channel_a.anchor", **self.anchor.by_name())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,13 +167,14 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         one_of("stage2.channel_b.rollout.engine", self.engine, RolloutEngine)
         one_of("stage2.channel_b.rollout.server_weights", self.server_weights, ServerWeights)
-        if self.dump_every < 0 or self.dump_samples < 0:
-            raise ConfigError(
-                "stage2.channel_b.rollout: dump_every and dump_samples must not be negative"
-            )
-        if self.batch_size < 1 or self.views < 1:
-            raise ConfigError("stage2.channel_b.rollout: batch_size and views are at least 1")
-        above_zero("stage2.channel_b.rollout.view_temperature", self.view_temperature)
+        at_least(
+            "stage2.channel_b.rollout",
+            0,
+            dump_every=self.dump_every,
+            dump_samples=self.dump_samples,
+        )
+        at_least("stage2.channel_b.rollout", 1, batch_size=self.batch_size, views=self.views)
+        above_zero("stage2.channel_b.rollout", view_temperature=self.view_temperature)
         if self.engine == "server" and self.server is None:
             raise ConfigError(
                 "stage2.channel_b.rollout.server: the address of the server is missing"
@@ -192,7 +192,8 @@ class MatchingConfig:
 
     A pair costs 1 - IoU (of boxes; of masks where a polygon takes part) and is possible from `gate`
     on, with `class_aware` only within a class; an unmatched prediction costs `fp_cost`, an
-    unmatched true object `fn_cost`. `mask_size` is the side of the canvas for masks, in cells.
+    unmatched true object `fn_cost`. `mask_size` is the side of the canvas for masks, 8 to 4096
+    cells.
     """
 
     gate: float = 0.5
@@ -204,8 +205,12 @@ class MatchingConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.gate <= 1:
             raise ConfigError("stage2.channel_b.matching.gate is an IoU, from 0 to 1")
-        not_negative("stage2.channel_b.matching costs", self.fp_cost, self.fn_cost)
-        at_least("stage2.channel_b.matching.mask_size", 8, self.mask_size)
+        not_negative("stage2.channel_b.matching", fp_cost=self.fp_cost, fn_cost=self.fn_cost)
+        if not 8 <= self.mask_size <= MOST_CELLS:
+            raise ConfigError(
+                f"stage2.channel_b.matching.mask_size must be from 8 to {MOST_CELLS}, not "
+                f"{self.mask_size}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,11 +233,11 @@ class TokenWeights:
     def __post_init__(self) -> None:
         not_negative(
             "stage2.channel_b.tokens",
-            self.matched_struct,
-            self.matched_desc,
-            self.missed_struct,
-            self.missed_desc,
-            self.closing,
+            matched_struct=self.matched_struct,
+            matched_desc=self.matched_desc,
+            missed_struct=self.missed_struct,
+            missed_desc=self.missed_desc,
+            closing=self.closing,
         )
         if not 1 <= self.drop_multiplier <= 4:
             raise ConfigError("stage2.channel_b.tokens.drop_multiplier must be from 1 to 4")
@@ -273,7 +278,8 @@ class ChannelBConfig:
         one_of("stage2.channel_b.decode", self.decode, SlotDecode)
         if not 0 < self.duplicate_iou <= 1:
             raise ConfigError("stage2.channel_b.duplicate_iou is an IoU, above 0 and at most 1")
-        not_negative("stage2.channel_b weights", self.text_ce, self.unlikelihood)
+        not_negative("stage2.channel_b", text_ce=self.text_ce, unlikelihood=self.unlikelihood)
+        not_negative("stage2.channel_b.weights", **self.weights.by_name())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,8 +292,7 @@ class CurriculumConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1:
             raise ConfigError("stage2.curriculum.start is a share, from 0 to 1")
-        if self.steps < 0:
-            raise ConfigError("stage2.curriculum.steps must not be negative")
+        at_least("stage2.curriculum", 0, steps=self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,11 +315,13 @@ class Stage2Config:
     def __post_init__(self) -> None:
         if not 0 <= self.b_ratio <= 1:
             raise ConfigError("stage2.b_ratio is a share of steps, from 0 to 1")
-        not_negative("stage2.coord_gate_weight", self.coord_gate_weight)
-        not_negative("stage2.sigma", self.sigma)
-        if self.truncate is not None:
-            not_negative("stage2.truncate", self.truncate)
-        above_zero("stage2.temperature", self.temperature)
+        not_negative(
+            "stage2",
+            coord_gate_weight=self.coord_gate_weight,
+            sigma=self.sigma,
+            truncate=self.truncate,
+        )
+        above_zero("stage2", temperature=self.temperature)
 
 
 __all__ = [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,3 +303,10 @@ def test_a_dry_run_writes_nothing(tmp_path):
 def test_sums_of_nothing_are_zero():
     """A name that was never counted is 0."""
     assert RolloutSums()["anything"] == 0
+
+
+def test_every_count_of_a_rollout_step_is_explained():
+    """The page on stage 2 tells what each `rollout/target/...` of a log counts, and no other."""
+    page = (Path(__file__).parents[3] / "docs" / "stage2.md").read_text(encoding="utf-8")
+    table = page.split("| `rollout/target/` | counts |")[1].split("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(COUNTED)

@@ -1,6 +1,7 @@
 """Configurations of both stages: each holds its own parts, and refuses the other's."""
 
 import hashlib
+import re
 from dataclasses import asdict
 from typing import get_args
 
@@ -41,6 +42,48 @@ def test_what_a_stage_does_not_read_is_refused(given, message):
     """A section of the other stage says where its settings belong."""
     with pytest.raises(ConfigError, match=message):
         _built(**given)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stage2.coord_gate_weight", -1),
+        ("stage2.sigma", float("inf")),
+        ("stage2.channel_a.text_ce", float("nan")),
+        ("stage2.channel_a.weights.w1", -0.5),
+        ("stage2.channel_a.anchor.gate", float("nan")),
+        ("stage2.channel_b.unlikelihood", -1),
+        ("stage2.channel_b.weights.ciou", "1e400"),
+        ("stage2.channel_b.tokens.closing", -1),
+        ("stage2.channel_b.matching.fn_cost", -1),
+        ("stage2.channel_b.matching.mask_size", 65536),
+        ("stage2.channel_b.matching.mask_size", 10**400),
+        ("stage2.channel_b.rollout.views", 0),
+        ("stage2.channel_b.rollout.dump_samples", -1),
+        ("stage2.b_ratio", 10**400),
+        ("data.limit", 0),
+        ("data.eval_limit", -1),
+        ("tune.vision_lr", -1e-4),
+        ("tune.lora_alpha", float("nan")),
+        ("tune.lora_dropout", float("nan")),
+        ("tune.lora_dropout", -1),
+        ("rollout_eval.limit", 0),
+        ("rollout_eval.batch_size", -3),
+        ("rollout_eval.dump_samples", -1),
+        ("monitor.gradients_every", -1),
+        ("monitor.diagnostics_every", -1),
+    ],
+)
+def test_a_value_out_of_range_is_told_by_its_own_key(key, value):
+    """The message names file and key, in one line: nobody has to search a table of weights."""
+    raw = SMALLEST | {"stage": 2, "data": dict(SMALLEST["data"])}
+    *tables, name = key.split(".")
+    table = raw
+    for one in tables:
+        table = table.setdefault(one, {})
+    table[name] = value
+    with pytest.raises(ConfigError, match=rf"^here: {re.escape(key)} must .*\Z"):
+        build_config(raw, where="here")
 
 
 def test_a_servers_address_without_that_engine_is_refused():
@@ -114,10 +157,10 @@ def test_attention_names_are_those_of_the_loader():
     [
         ("tune", "lora_alpha", float("nan"), "lora_alpha must be finite and above 0"),
         ("tune", "lora_alpha", -1.0, "lora_alpha must be finite and above 0"),
-        ("tune", "lora_dropout", 1.0, "lora_dropout is a share"),
-        ("tune", "lora_dropout", float("nan"), "lora_dropout is a share"),
-        ("monitor", "gradients_every", -1, "gradients_every must be at least 0"),
-        ("monitor", "diagnostics_every", -1, "diagnostics_every must be at least 0"),
+        ("tune", "lora_dropout", 1.0, "lora_dropout must be from 0 to below 1"),
+        ("tune", "lora_dropout", float("nan"), "lora_dropout must be from 0 to below 1"),
+        ("monitor", "gradients_every", -1, "gradients_every must not be negative"),
+        ("monitor", "diagnostics_every", -1, "diagnostics_every must not be negative"),
         ("monitor", "gradients_max_numel", 0, "gradients_max_numel must be at least 1"),
         ("data", "order", "shuffled", "'shuffled' is not one of"),
         ("objective", "box", {"beta": float("inf")}, "beta must be finite and above 0"),
