@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NUM_BINS = 1000
 MAX_BIN = NUM_BINS - 1
-COORD_TOKEN_RE = re.compile(r"<\|coord_(0|[1-9]\d{0,2})\|>")
+COORD_TOKEN_RE = re.compile(r"<\|coord_(0|[1-9][0-9]{0,2})\|>")
 
 Rounding = Literal["nearest", "outward"]
 

@@ -28,6 +28,14 @@ def dump_line(value: Any) -> bytes:
         return json.dumps(_finite(value), ensure_ascii=True).encode("ascii") + b"\n"
 
 
+def dump_document(value: Any) -> bytes:
+    """An indented JSON document, of the same values as `dump_line`."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    except TypeError:
+        return json.dumps(_finite(value), ensure_ascii=True, indent=2).encode("ascii")
+
+
 def dump_sorted(value: Any) -> bytes:
     """JSON whose keys are sorted, the same for equal values however they were written."""
     try:
@@ -122,6 +130,7 @@ def truncate_torn_tail(handle: BinaryIO) -> int:
 __all__ = [
     "MAX_LINE_BYTES",
     "bounded_lines",
+    "dump_document",
     "dump_line",
     "load_json",
     "read_lines",

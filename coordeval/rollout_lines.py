@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECKSUM_KEY = "line_crc32"
-_MAX_ID = (1 << 31) - 1
+MAX_TOKEN_ID = (1 << 31) - 1
 # Fields that the checksum covers. Scores are left out, so that they can be added to a run's lines,
 # and what two runs of the same settings may differ in (times, the last digits of
 # log-probabilities), so that lines that say the same are the same.
@@ -127,7 +127,7 @@ def _index(raw: dict[str, Any]) -> int:
     value = raw.get("sample_index")
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_ID:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKEN_ID:
         raise DataError(f"'sample_index' must be an integer >= 0, not {shown(str(value), 40)}")
     return value
 
@@ -141,8 +141,8 @@ def _text(raw: dict[str, Any], key: str) -> str | None:
 
 def _token_ids(raw: dict[str, Any]) -> list[Any] | None:
     ids = _list(raw, "token_ids")
-    if ids and not (min(ids) >= 0 and max(ids) <= _MAX_ID):
-        raise DataError(f"'token_ids' must hold numbers from 0 to {_MAX_ID}")
+    if ids and not (min(ids) >= 0 and max(ids) <= MAX_TOKEN_ID):
+        raise DataError(f"'token_ids' must hold numbers from 0 to {MAX_TOKEN_ID}")
     return ids
 
 
@@ -270,6 +270,7 @@ def _sum_fits(raw: dict[str, Any], frame: CoordFrame) -> bool:
 
 __all__ = [
     "CHECKSUM_KEY",
+    "MAX_TOKEN_ID",
     "MEND",
     "changed_lines",
     "checksum",

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from filelock import FileLock, Timeout
 
 from coordeval.atomic import remove_left_behind, write_atomically
 from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.federated import read_frequency
 from coordeval.errors import DataError, RunLockedError, RunMismatchError, RunNotWritten
-from coordeval.jsonl import dump_line, load_json
+from coordeval.jsonl import dump_document, dump_line, load_json
 from coordeval.line_log import LineLog
 from coordeval.records import Category
 from coordeval.rollout_lines import (
@@ -206,7 +205,7 @@ class RunWriter:
 
     def _read_meta(self, identity: dict[str, Any]) -> dict[str, Any]:
         # Through JSON, so that tuples and numpy numbers compare equal to what was stored.
-        identity = orjson.loads(dump_line(identity))
+        identity = load_json(dump_line(identity))
         meta_path, lines_path = self.path / META_NAME, self.path / ROLLOUTS_NAME
         if not meta_path.exists():
             if lines_path.exists() and lines_path.stat().st_size:
@@ -270,8 +269,7 @@ class RunWriter:
             write_atomically(self.path / name, data)
 
     def _write_meta(self) -> None:
-        data = orjson.dumps(self.meta, option=orjson.OPT_INDENT_2)
-        write_atomically(self.path / META_NAME, data)
+        write_atomically(self.path / META_NAME, dump_document(self.meta))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -319,7 +317,7 @@ def _differences(name: str, there: Any, now: Any) -> Iterator[tuple[str, Any, An
 
 
 def _short(value: Any) -> str:
-    text = orjson.dumps(value).decode()
+    text = dump_line(value).decode().rstrip()
     return text if len(text) <= 60 else text[:57] + "..."
 
 

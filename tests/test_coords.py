@@ -110,7 +110,14 @@ def test_an_image_of_one_pixel_maps_to_bin_zero():
 def test_token_text_round_trips_and_refuses_others():
     """Only <|coord_0|>..<|coord_999|> without leading zeros are coordinate tokens."""
     assert all(COORD_TOKEN_RE.fullmatch(coord_token(k))[1] == str(k) for k in range(1000))
-    for text in ("<|coord_1000|>", "<|coord_01|>", "<|coord_|>", "<|coord_1|> ", "<|coord_-1|>"):
+    for text in (
+        "<|coord_1000|>",
+        "<|coord_01|>",
+        "<|coord_|>",
+        "<|coord_1|> ",
+        "<|coord_-1|>",
+        "<|coord_4\uff12|>",
+    ):
         assert COORD_TOKEN_RE.fullmatch(text) is None
     with pytest.raises(ValueError, match="outside"):
         coord_token(1000)

@@ -194,6 +194,17 @@ def test_an_unknown_space_of_coordinates_is_not_taken_for_pixels(tmp_path, space
         list(open_run(path).rollouts())
 
 
+def test_a_path_that_is_not_unicode_is_stored_and_compared(tmp_path):
+    """A checkpoint's folder with any bytes in its name makes a run, resumes, and is told apart."""
+    identity = IDENTITY | {"checkpoint": {"path": "ckpt-\udcff"}}
+    for _ in range(2):
+        with RunWriter(tmp_path, identity=identity, extra={}):
+            pass
+    assert open_run(tmp_path).meta["checkpoint"] == {"path": "ckpt-\udcff"}
+    with pytest.raises(RunMismatchError, match=r"ckpt-\\udcff"):
+        RunWriter(tmp_path, identity=IDENTITY | {"checkpoint": {"path": "other"}}, extra={})
+
+
 def test_what_is_no_run_is_said_clearly(tmp_path):
     """A missing path, a folder without run.json and an unknown format each say what they are."""
     with pytest.raises(DataError, match="no such run"):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from coordeval.coords import MAX_BIN
 from coordeval.data.contract import read_side
 from coordeval.data.objects import read_object
 from coordeval.errors import DataError
 from coordeval.records import FINISH_REASONS, GEOMETRY_KINDS, Rollout
+from coordeval.rollout_lines import MAX_TOKEN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,20 +174,31 @@ def _tokens(
 ) -> tuple[list[int] | None, list[float] | None]:
     ids = raw.get("token_ids", raw.get("response_token_ids"))
     logprobs = raw.get("token_logprobs")
-    if not (isinstance(ids, list) and all(type(token) is int for token in ids)):
-        if isinstance(logprobs, list):
+    if not _are_token_ids(ids):
+        if ids is not None:
+            remarks.append("token_ids_unusable")
+        elif isinstance(logprobs, list):
             remarks.append("logprobs_without_token_ids")
         return None, None
     if logprobs is None:
         return ids, None
-    good = isinstance(logprobs, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        for value in logprobs
-    )
-    if not good or len(logprobs) != len(ids):
+    if not _are_logprobs(logprobs) or len(logprobs) != len(ids):
         remarks.append("logprobs_unusable")
         return ids, None
     return ids, logprobs
+
+
+def _are_token_ids(ids: Any) -> TypeGuard[list[int]]:
+    """Whether a run can hold them: a place left out (-100) is no token that was written."""
+    return isinstance(ids, list) and all(
+        type(token) is int and 0 <= token <= MAX_TOKEN_ID for token in ids
+    )
+
+
+def _are_logprobs(values: Any) -> TypeGuard[list[float]]:
+    return isinstance(values, list) and all(
+        type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values
+    )
 
 
 def _ground_truth(

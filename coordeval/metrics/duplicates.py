@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coordeval.metrics.emission import emission_order, in_order
 from coordeval.metrics.iou import polygon_rle
 from coordeval.metrics.near import NEAR_IOU, near_earlier
 
@@ -41,6 +42,21 @@ class Duplicates:
 
 def find_duplicates(columns: Written, name_of: dict[str, str]) -> Duplicates:
     """Mark exact and near repeats; `name_of` maps a description to its normalised form."""
+    order = emission_order(columns)
+    if order is None:
+        return _in_rows(columns, name_of)
+    found = _in_rows(in_order(columns, order), name_of)
+    rows = np.argsort(order)
+    return Duplicates(
+        key=order[found.key][rows],
+        readable=found.readable[rows],
+        exact=found.exact[rows],
+        near=found.near[rows],
+    )
+
+
+def _in_rows(columns: Written, name_of: dict[str, str]) -> Duplicates:
+    """The same for records that stand in the order in which they were written."""
     records = columns.records
     num = len(records)
     readable = np.array(

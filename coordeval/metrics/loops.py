@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coordeval.metrics.emission import emission_order, in_order
 from coordeval.metrics.repeats import periodic_runs, without_overlaps
 from coordeval.metrics.spans import DisjointSpans
 from coordeval.metrics.token_map import build_token_map
@@ -84,6 +85,10 @@ def text_loops(
     `record_key` (records) gives equal records of one image the same number and differs between
     images; `readable` (records) says whose name and values could be read.
     """
+    order = emission_order(written)
+    if order is not None:
+        written = in_order(written, order)
+        record_key, readable = record_key[order], readable[order]
     runs = _record_runs(written, record_key)
     found = [_record_loop(written, run) for run in runs]
     settled = readable.copy()

@@ -52,19 +52,22 @@ def lvis_metrics(
     The numbers are None where a class with ground truth has no category id, so that nobody knows
     which images were judged for it.
     """
-    parts = federated_parts(columns, scores)
-    if parts is None:
+    images = np.array(
+        [entry.index for entry in columns.images if entry.federated is not None], dtype=np.int64
+    )
+    if not len(images):
         return {}
+    judged = _judged_rows(columns, scores, images)
     out: dict[str, float | None] = {
-        "lvis/images": len(parts.images),
-        "lvis/unjudged": int(parts.unjudged.sum()),
-        "lvis/over_limit": int(parts.over_limit.sum()),
+        "lvis/images": len(images),
+        "lvis/unjudged": int(judged.unjudged.sum()),
+        "lvis/over_limit": int(judged.over_limit.sum()),
     }
-    if parts.truth is None:
+    if not _ids_known(columns, images):
         return out | {f"lvis/{key}": None for key in (*AP_KEYS, *AR_KEYS)}
-    rows = np.flatnonzero(parts.kept)
+    rows = np.flatnonzero(judged.kept)
     outcome = evaluate_federated(
-        parts.truth,
+        _truth(columns, images),
         CocoDetections(
             object_image=columns.pred.shapes.image[rows] + 1,
             object_category=columns.pred.class_code[rows] + 1,
@@ -76,44 +79,17 @@ def lvis_metrics(
     return out | _summary(outcome, columns)
 
 
-class FederatedParts(NamedTuple):
-    """What federated AP is made of.
+class _Judged(NamedTuple):
+    """Per prediction whether it takes part, is of a class nobody looked for, or one too many."""
 
-    `images` are the rows of the images with labels. Per prediction: whether it takes part, is of a
-    class that nobody looked for, or one too many. `truth` numbers images and categories by their
-    rows, from 1; None where nobody knows which images were judged for a class.
-    """
-
-    images: NDArray[np.int64]
     kept: NDArray[np.bool_]
     unjudged: NDArray[np.bool_]
     over_limit: NDArray[np.bool_]
-    truth: FederatedTruth | None
-
-
-def federated_parts(columns: Columns, scores: NDArray[np.float64]) -> FederatedParts | None:
-    """The parts of a run; None where no image carries federated labels.
-
-    `scores` are of `columns.pred`.
-    """
-    images = np.array(
-        [entry.index for entry in columns.images if entry.federated is not None], dtype=np.int64
-    )
-    if not len(images):
-        return None
-    kept, unjudged, over_limit = _judged_rows(columns, scores, images)
-    return FederatedParts(
-        images=images,
-        kept=kept,
-        unjudged=unjudged,
-        over_limit=over_limit,
-        truth=_truth(columns, images) if _ids_known(columns, images) else None,
-    )
 
 
 def _judged_rows(
     columns: Columns, scores: NDArray[np.float64], images: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+) -> _Judged:
     pred, gt = columns.pred, columns.gt
     step = len(columns.universe.names) + 1
     known = (pred.class_code != UNKNOWN_CLASS) & np.isin(pred.shapes.image, images)
@@ -125,7 +101,7 @@ def _judged_rows(
         codes = _codes(columns, labels.negative_ids)
         looked_for.append(np.array(codes, dtype=np.int64) + image * step)
     asked = np.isin(pred.shapes.image * step + pred.class_code, np.concatenate(looked_for))
-    return best & asked, best & ~asked, known & ~best
+    return _Judged(kept=best & asked, unjudged=best & ~asked, over_limit=known & ~best)
 
 
 def _within_limit(
@@ -203,4 +179,4 @@ def _mean_known(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-__all__ = ["AP_KEYS", "AR_KEYS", "FederatedParts", "federated_parts", "lvis_metrics"]
+__all__ = ["AP_KEYS", "AR_KEYS", "lvis_metrics"]

@@ -69,7 +69,7 @@ def evaluate_federated(
         if (engine or default_engine()) == "hotcoco":
             run = hotcoco_run(federated.truth, detections, federated=_facts(federated))
         else:
-            run = pycocotools_run(with_planes(federated), detections)
+            run = pycocotools_run(_with_planes(federated), detections)
         run.params.maxDets = [MAX_DETECTIONS]
         run.evaluate()
         run.accumulate()
@@ -89,7 +89,7 @@ def _facts(federated: FederatedTruth) -> dict[int, dict[str, Any]]:
     }
 
 
-def with_planes(federated: FederatedTruth) -> CocoTruth:
+def _with_planes(federated: FederatedTruth) -> CocoTruth:
     """The ground truth with a crowd region everywhere for each class that is not exhaustive."""
     pairs = [
         (image, category)
@@ -115,5 +115,4 @@ __all__ = [
     "FederatedOutcome",
     "FederatedTruth",
     "evaluate_federated",
-    "with_planes",
 ]

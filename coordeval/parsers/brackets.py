@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordeval.coords import NUM_BINS
-from coordeval.parsers.lexer import KEY_AHEAD, RECORD_START, TruncatedText, skip_spaces
+from coordeval.parsers.lexer import KEY_AHEAD, RECORD_KEY, RECORD_START, TruncatedText, skip_spaces
 
 if TYPE_CHECKING:
     from coordeval.parsers.dialects import Coordinates
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 _W = r"[ \t\n\r]*+"
 _STEP = re.compile(r'[\[\]{}"]')
 _PLAIN_STRING = re.compile(r'"[^"{}\n]*+"(?=[ \t\n\r]*+[,\]\[}])')
-_INNER_MAP = re.compile(r"\{[^{}\[\]]*+\}(?=[ \t\n\r]*+[,\]])")
+_INNER_MAP = re.compile(r"\{[^{}\[\]]*+\}(?=[ \t\n\r]*+(?:[,\]]|\Z))")
+# A map with lists or maps inside, as long as none of its keys is a record's: that one is a record.
+_DEEP_MAP = re.compile(
+    rf"\{{(?:(?!{RECORD_KEY.pattern})[^{{}}\[\]]|\[[^{{}}\[\]]*+\]|\{{[^{{}}\[\]]*+\}})*+\}}"
+    r"(?=[ \t\n\r]*+(?:[,\]]|\Z))"
+)
 _RECORD_ENDS_HERE = re.compile(
     r'\}[ \t\n\r]*+(?:,[ \t\n\r]*+(?:\{|"[^"\\]{1,40}+"[ \t\n\r]*+:[ \t\n\r]*+\{)|\{)'
 )
 _LIST_ENDS_HERE = re.compile(r"\}[ \t\n\r]*+(?:\]|\Z|<\||```|\}[ \t\n\r]*+(?:\Z|<\||```))")
 _TOKEN_ENDS = {"token": ("<|coord_", "|>"), "quoted_token": ('"<|coord_', '|>"')}
 _NUM_PIXELS = 4096
-_DIGITS = re.compile(r"\d++")
+_DIGITS = re.compile(r"[0-9]++")
 INSIDE = r'[^"\[\]{}]*+(?:"[^"\[\]{}\n]*+"(?=[ \t\n\r]*+[,\]])[^"\[\]{}]*+)*+'
 """Inside of a list that ends at the first `]`: no brackets, strings only as whole elements."""
 _SIMPLE_LIST = re.compile(rf"\[{INSIDE}\]")
@@ -61,7 +66,7 @@ class Contents(NamedTuple):
 @lru_cache(maxsize=8)
 def coordinate_pattern(coordinates: Coordinates) -> str:
     """Regular expression of one well-formed coordinate; its group 1 is the number's digits."""
-    number = r"(0|[1-9]\d*+)"
+    number = r"(0|[1-9][0-9]*+)"
     if coordinates == "token":
         return r"<\|coord_" + number + r"\|>"
     if coordinates == "quoted_token":
@@ -131,7 +136,7 @@ def find_extent(text: str, opening: int, record_start: re.Pattern[str] = RECORD_
         elif character == "{":
             if record_start.match(text, at):
                 return Extent(opening + 1, at, at, closed=False)
-            if inner := _INNER_MAP.match(text, at):
+            if inner := _INNER_MAP.match(text, at) or _DEEP_MAP.match(text, at):
                 place = inner.end()
         elif _ends_record(text, at, opening):
             return Extent(opening + 1, at, at, closed=False)

@@ -86,7 +86,7 @@ class _Form(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _form(coordinates: Coordinates, desc_first: bool) -> _Form:
-    number = "(0|[1-9]\\d*+)"
+    number = "(0|[1-9][0-9]*+)"
     one = coordinate_pattern(coordinates)
     assert number in one
     one = one.replace(number, "([0-9]{1,4}+)")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Coordinates, Dialect
     from coordeval.records import GeometryKind
 
-MAP_KEY = re.compile(r"object_(\d{1,9})")
+MAP_KEY = re.compile(r"object_([0-9]{1,9})")
 _CANONICAL_AFTER = (", ", "}")
 _W = r"[ \t\n\r]*+"
 _PLAIN_KEY = re.compile(r'"([^"\\\x00-\x1f\ud800-\udfff]*+)": (?=[^ \t\n\r])')

@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from coordeval.parsers.ahead import RecordsAhead
 from coordeval.parsers.findings import Findings
 from coordeval.parsers.json_record import patterns, read_record
 from coordeval.parsers.lexer import (
@@ -81,6 +82,11 @@ class _Reader:
         self.patterns = patterns(keys)
         self.budget = NestedBudget()
         self.unclosed_from = len(self.text)
+        key = "" if keys.objects is None else f'"{re.escape(keys.objects)}"{_W}:{_W}'
+        start = self.patterns.start.pattern
+        self.ahead = RecordsAhead(
+            self.text, container=key + r"\[" + ("" if key else f"{_W}(?={start})"), record=start
+        )
 
     def read(self) -> None:
         start, inside = self._container()
@@ -89,9 +95,11 @@ class _Reader:
             self._bare()
             return
         self._before(start)
-        place, closed = self._walk(inside)
-        if closed and self.keys.objects is not None and self.text.startswith("{", start):
-            place = self._close_object(place)
+        keyed = self.keys.objects is not None and self.text.startswith("{", start)
+        goes_on: int | None = inside
+        while goes_on is not None:
+            place, closed = self._walk(goes_on)
+            place, goes_on = self._close_object(place) if closed and keyed else (place, None)
         self._after(place)
 
     # The container.
@@ -146,13 +154,16 @@ class _Reader:
         rest = FENCE.sub("", self.text[:start])
         self.issues["text_before"] += bool(rest.strip())
 
-    def _close_object(self, place: int) -> int:
-        """Read what stands between the list's `]` and the `}` of the object around it."""
+    def _close_object(self, place: int) -> tuple[int, int | None]:
+        """Read what stands between the list's `]` and the `}` of the object around it.
+
+        Returns where it ends; where it is broken, also where the next record is, if there is one.
+        """
         text = self.text
         while True:
             place = skip_spaces(text, place)
             if text.startswith("}", place):
-                return place + 1
+                return place + 1, None
             following = skip_spaces(text, place + 1) if text.startswith(",", place) else -1
             if following >= 0 and text.startswith("}", following):
                 self.issues["trailing_comma"] += 1
@@ -165,10 +176,13 @@ class _Reader:
                     place = skip_value(text, value_at, self.budget)
                 except (BrokenRecord, TruncatedText):
                     self.issues["truncated"] = 1
-                    return len(text)
+                    return len(text), None
+            elif (record := self.ahead.find(place)) is not None:
+                self.issues["stray_value"] += 1
+                return place, record
             else:
                 self.issues["truncated"] = 1
-                return place
+                return place, None
 
     def _after(self, place: int) -> None:
         """Note what stands behind the container; records there are another one, not scored."""
@@ -190,7 +204,9 @@ class _Reader:
         after_value = after_comma = False
         while True:
             place = skip_spaces(text, place)
-            if place >= size or FENCE.match(text, place) or SPECIAL_TOKEN.match(text, place):
+            token = SPECIAL_TOKEN.match(text, place)
+            ended = token is not None and self.ahead.find(place) is None
+            if place >= size or ended or FENCE.match(text, place):
                 self.issues["truncated"] = 1
                 return place, False
             character = text[place]

@@ -15,7 +15,8 @@ STRING_INSIDE = rf'[^"\\\x00-\x1f]*+(?:{_ESCAPE}[^"\\\x00-\x1f]*+)*+'
 """Inside of a JSON string without fault."""
 SPACES = re.compile(r"[ \t\n\r]*+")
 STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-SCALAR = re.compile(r"(?:-?+(?:0|[1-9]\d*+)(?:\.\d++)?+(?:[eE][+-]?+\d++)?+|true|false|null)")
+_NUMBER = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+SCALAR = re.compile(rf"(?:{_NUMBER}|true|false|null)")
 SPECIAL_TOKEN = re.compile(r"<\|(?!coord_)[^|<>\s]{1,40}\|>")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -28,7 +29,7 @@ SIBLING_START = re.compile(
     + _W
     + r",?+"
     + _W
-    + r'(?="object_\d{1,9}"'
+    + r'(?="object_[0-9]{1,9}"'
     + _W
     + ":"
     + _W
@@ -241,6 +242,7 @@ def before_separator(text: str, opening: int, end: int) -> int:
 __all__ = [
     "KEY_AHEAD",
     "LONE_SURROGATE",
+    "MAX_SCANS_TO_END",
     "RECORD_KEY",
     "RECORD_START",
     "SCALAR",

@@ -47,7 +47,7 @@ def walk_list(state: ReadState, place: int) -> tuple[int, bool]:
         elif character == "]":
             state.issues["trailing_comma"] += after_comma
             return place + 1, True
-        elif SPECIAL_TOKEN.match(text, place):
+        elif SPECIAL_TOKEN.match(text, place) and state.ahead.find(place) is None:
             state.issues["truncated"] += 1
             return place, False
         elif character == "}" and _brace_closes_container(state, place):

@@ -16,14 +16,13 @@ from coordeval.parsers.lexer import (
 )
 from coordeval.parsers.listing import skip_stray
 from coordeval.parsers.record import MAP_KEY
-from coordeval.parsers.surroundings import note_after, note_before
+from coordeval.parsers.surroundings import MAP_CONTAINER, MAP_ENTRY, note_after, note_before
 
 if TYPE_CHECKING:
     from coordeval.parsers.state import ReadState
 
 _W = r"[ \t\n\r]*+"
-_MAP_CONTAINER = re.compile(r"\{" + _W + r'(?="object_\d{1,9}"' + _W + r":" + _W + r"\{)")
-_MAP_GOES_ON = re.compile(r"\}" + _W + ",?+" + _W + r'"object_\d{1,9}"' + _W + ":" + _W + r"\{")
+_MAP_GOES_ON = re.compile(r"\}" + _W + ",?+" + _W + MAP_ENTRY)
 _CUT_KEY = re.compile(r'"[^"\\]{0,40}+(?:"' + _W + ":?+" + _W + r")?+\Z")
 _EMPTY_MAP = re.compile(r"\{" + _W + r"\}")
 
@@ -31,18 +30,18 @@ _EMPTY_MAP = re.compile(r"\{" + _W + r"\}")
 def read_map(state: ReadState) -> bool:
     """Read the first map of a text, records in the order of their numbers; False without one."""
     text = state.text
-    match = _MAP_CONTAINER.search(text)
+    match = MAP_CONTAINER.search(text)
     if match is None:
         empty = _EMPTY_MAP.search(text)
         if empty is None or empty.start() != text.find("{") or RECORD_START.search(text):
             return False
         note_before(state, empty.start())
-        note_after(state, empty.end(), _MAP_CONTAINER)
+        note_after(state, empty.end(), MAP_CONTAINER)
         return True
     note_before(state, match.start())
     numbers: list[int] = []
     after = _walk_map(state, match.end(), numbers)
-    note_after(state, after, _MAP_CONTAINER)
+    note_after(state, after, MAP_CONTAINER)
     order = sorted(range(len(state.records)), key=numbers.__getitem__)
     state.records = [state.records[i] for i in order]
     return True
@@ -58,7 +57,8 @@ def _walk_map(state: ReadState, place: int, numbers: list[int]) -> int:
     number = 0
     while True:
         place = state.spaces(place, " " if after_comma else "")
-        if place >= size or SPECIAL_TOKEN.match(text, place):
+        token = SPECIAL_TOKEN.match(text, place)
+        if place >= size or (token and state.ahead.find(place) is None):
             state.issues["truncated"] += not state.is_truncated
             return place
         character = text[place]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from coordeval.parsers.lexer import NestedBudget, skip_spaces
+from coordeval.parsers.ahead import RecordsAhead
+from coordeval.parsers.lexer import RECORD_START, NestedBudget, skip_spaces
 from coordeval.parsers.reasons import TRUNCATED_RECORD
 from coordeval.parsers.record import read_record
+from coordeval.parsers.surroundings import LIST_CONTAINER, MAP_CONTAINER, MAP_ENTRY
 
 if TYPE_CHECKING:
     from coordeval.parsers.canonical import Runs
@@ -27,6 +29,12 @@ class ReadState:
         self.dialect = dialect
         self.runs = runs
         self.budget = NestedBudget()
+        in_map = dialect.container == "map"
+        self.ahead = RecordsAhead(
+            text,
+            container=(MAP_CONTAINER if in_map else LIST_CONTAINER).pattern,
+            record=MAP_ENTRY if in_map else RECORD_START.pattern,
+        )
         self.unclosed_from = len(text)
         self.records: list[FoundRecord] = []
         self.issues: Counter[str] = Counter()

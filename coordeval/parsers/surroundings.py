@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _W = r"[ \t\n\r]*+"
 LIST_KEY = re.compile(r'"objects"' + _W + ":" + _W + r"\[")
 LIST_CONTAINER = re.compile(r"\{" + _W + LIST_KEY.pattern)
+MAP_ENTRY = r'"object_[0-9]{1,9}"' + _W + ":" + _W + r"\{"
+MAP_CONTAINER = re.compile(r"\{" + _W + f"(?={MAP_ENTRY})")
 FENCE = re.compile(r"```[A-Za-z0-9_-]*+")
 PUNCTUATION = re.compile(r'"[^"\\]*+"|[\[\]{}:,\s]++')
 
@@ -64,4 +66,13 @@ def _end_of_container(state: ReadState, suffix: str, opening: int) -> int:
         return opening + 1
 
 
-__all__ = ["FENCE", "LIST_CONTAINER", "LIST_KEY", "PUNCTUATION", "note_after", "note_before"]
+__all__ = [
+    "FENCE",
+    "LIST_CONTAINER",
+    "LIST_KEY",
+    "MAP_CONTAINER",
+    "MAP_ENTRY",
+    "PUNCTUATION",
+    "note_after",
+    "note_before",
+]

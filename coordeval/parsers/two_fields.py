@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KEY = r"[A-Za-z0-9_]{1,24}+"
 """Keys of geometries, no longer than those that begin a record outside of a container."""
-COORD_TOKEN = re.compile(r"<\|coord_(?:\d+|\*)\|>")
+COORD_TOKEN = re.compile(r"<\|coord_(?:[0-9]+|\*)\|>")
 
 
 class TwoFields(NamedTuple):

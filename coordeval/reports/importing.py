@@ -15,6 +15,7 @@ REMARKS = {
     "padding_removed": "texts lost the padding behind their end token",
     "gt_bin_1000_clamped": "ground-truth objects had bin 1000, taken as 999",
     "logprobs_without_token_ids": "samples have log-probabilities but no token ids: left out",
+    "token_ids_unusable": "samples have token ids that are none: left out, with log-probabilities",
     "logprobs_unusable": "samples have log-probabilities of another length or not finite: left out",
     "id_stands_twice": "samples share an id with another text: #2, #3, ... appended",
     "text_of_exactly_4000_characters": "texts have exactly 4000 characters: the dump cut them?",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from coordeval.metrics.result import ScoreResult
     from coordeval.reports.control_notes import SlotNote
 
-_TOKEN = re.compile(r"<\|coord_(\d+)\|>")
+_TOKEN = re.compile(r"<\|coord_([0-9]+)\|>")
 _STRUCTURE = re.compile(r"[\s,]*")
 LOST_SHOWN = 2
 STYLES = {
@@ -226,7 +226,7 @@ def _body(inspection: Inspection, *, shorten: bool) -> Table:
     text = inspection.entry.text
     place = 0
     hidden: LoopFinding | None = None
-    for record in inspection.records:
+    for record in sorted(inspection.records, key=lambda record: record.start):
         loop = _loop_at(inspection.loops, record.start)
         if loop is not None:
             if loop is not hidden:

@@ -96,15 +96,13 @@ def match_coco(
     num_images: int,
     num_classes: int,
     num_areas: int = len(AREA_RANGES),
-    limit: int = MAX_DETECTIONS,
 ) -> CocoMatches:
     """Match at every threshold and the first `num_areas` area ranges; both sides may be empty.
 
-    Detections enter in the order of the rows wherever scores tie; `limit` of them per image and
-    class.
+    Detections enter in the order of the rows wherever scores tie.
     """
     order = np.lexsort((-scores, detections.class_code, detections.image))
-    order, rank = _best_few(detections, order, limit)
+    order, rank = _best_hundred(detections, order)
     best = detections.rows(order)
     crowd_rows = np.asarray(crowd, dtype=bool)
     ranges = list(AREA_RANGES.values())[:num_areas]
@@ -139,16 +137,16 @@ def _outside(area: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[
     return np.asarray((area < limits[0]) | (area > limits[1]), dtype=bool)
 
 
-def _best_few(
-    detections: CocoObjects, order: NDArray[np.int64], limit: int
+def _best_hundred(
+    detections: CocoObjects, order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of at most `limit` detections per image and class, and their places in it."""
+    """Rows of at most 100 detections per image and class, and their places in it."""
     image, code = detections.image[order], detections.class_code[order]
     starts = np.ones(len(order), dtype=bool)
     starts[1:] = (image[1:] != image[:-1]) | (code[1:] != code[:-1])
     first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
     rank = np.arange(len(order)) - first
-    kept = rank < limit
+    kept = rank < MAX_DETECTIONS
     return order[kept], rank[kept]
 
 

@@ -63,26 +63,25 @@ class CocoStatistics:
         out = {key: np.full(num_draws, np.nan) for key in COCO_KEYS}
         out |= {key: np.full(min(half, num_draws), np.nan) for key in SIZED_KEYS}
         for name, (area, table) in self.recalled.items():
-            out[name] = mean_recall(weights_BI @ table, positives[:, area])
+            out[name] = _mean_recall(weights_BI @ table, positives[:, area])
         for row, weights in enumerate(weights_BI):
             (by_class,) = average_precision(self.all_sizes, weights, positives[row, :1])
-            out["AP"][row] = mean_known(by_class)
-            out["AP50"][row], out["AP75"][row] = mean_known(by_class[0]), mean_known(by_class[5])
+            out["AP"][row] = _mean(by_class)
+            out["AP50"][row], out["AP75"][row] = _mean(by_class[0]), _mean(by_class[5])
             if self.by_size is None or row >= half:
                 continue
             sized = average_precision(self.by_size, weights, positives[row, 1:])
             for key, values in zip(SIZED_KEYS, sized, strict=True):
-                out[key][row] = mean_known(values)
+                out[key][row] = _mean(values)
         return out
 
 
-def mean_known(values: NDArray[np.float64]) -> float:
-    """The mean of the values that are known; NaN where none is."""
+def _mean(values: NDArray[np.float64]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
-def mean_recall(
+def _mean_recall(
     right: NDArray[np.int64],
     positives_BK: NDArray[np.int64],  # noqa: N803
 ) -> NDArray[np.float64]:
@@ -103,7 +102,7 @@ def coco_statistics(matches: CocoMatches) -> CocoStatistics:
     areas, num_images, num_classes = matches.positives.shape
     flat = matches.positives.transpose(1, 0, 2).reshape(num_images, areas * num_classes)
     recalled = {
-        name: (area, recall_table(matches, area, limit))
+        name: (area, _recall_table(matches, area, limit))
         for name, area, limit in _RECALLS
         if area < areas
     }
@@ -117,7 +116,7 @@ def coco_statistics(matches: CocoMatches) -> CocoStatistics:
     )
 
 
-def recall_table(matches: CocoMatches, area: int, limit: int) -> Any:
+def _recall_table(matches: CocoMatches, area: int, limit: int) -> Any:
     """Right detections of at most `limit` per image and class: (images, thresholds x classes)."""
     _, num_images, num_classes = matches.positives.shape
     threshold, det = np.nonzero(matches.right[area] & (matches.rank < limit))
@@ -207,12 +206,4 @@ def _with_masks(
     )
 
 
-__all__ = [
-    "SIZED_KEYS",
-    "CocoStatistics",
-    "coco_statistics",
-    "mean_known",
-    "mean_recall",
-    "recall_table",
-    "run_matches",
-]
+__all__ = ["SIZED_KEYS", "CocoStatistics", "coco_statistics", "run_matches"]

@@ -14,7 +14,6 @@ from coordeval.metrics.coco import tie_ranks
 from coordeval.metrics.coco_engine import COCO_KEYS
 from coordeval.stats.coco_stats import coco_statistics, run_matches
 from coordeval.stats.image_table import ImageTable
-from coordeval.stats.lvis_draws import lvis_replicates
 from coordeval.stats.recipe_book import recipes_of
 from coordeval.stats.recipes import make_draws
 
@@ -35,8 +34,8 @@ DEDUP_PART, TIES_PART = 2, 4
 class Replicates:
     """Per metric key its value with every image once, then one per draw (NaN: no value).
 
-    `columns` names, per key, the per-image columns that the metric is made of (None for COCO's and
-    LVIS's numbers, which depend on all detections); `table` holds them.
+    `columns` names, per key, the per-image columns that the metric is made of (None for COCO's
+    numbers, which depend on all detections); `table` holds them.
     """
 
     values: Mapping[str, NDArray[np.float64]]
@@ -53,9 +52,9 @@ def replicate(
 ) -> list[Replicates]:
     """Replicates for runs over the same images, all under the same `weights` (draws, images).
 
-    COCO's and LVIS's numbers get the first `coco_draws` draws, those without exact repeats and AP
-    by size half of these, the range over orders of ties a quarter. A recipe that does not give the
-    metric's own value with every image once is left out: no interval is better than a wrong one.
+    COCO numbers get the first `coco_draws` draws, those without exact repeats and AP by size half
+    of these, the range over orders of ties a quarter. A recipe that does not give the metric's own
+    value with every image once is left out: no interval is better than a wrong one.
     """
     ones = np.ones((1, weights.shape[1]), dtype=weights.dtype)
     progress("resampling")
@@ -65,10 +64,7 @@ def replicate(
     few = np.concatenate([ones, weights[:coco_draws]]).astype(np.int64)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         waiting = [
-            [
-                *(pool.submit(_coco_family, result, few, family) for family in _families(result)),
-                pool.submit(lvis_replicates, result, few),
-            ]
+            [pool.submit(_coco_family, result, few, family) for family in _families(result)]
             for result in results
         ]
         for part, tasks in zip(linear, waiting, strict=True):

@@ -315,3 +315,29 @@ def test_hostile_values_cost_only_their_sample(tmp_path):
     assert summary.read == len(samples) + 1
     assert summary.read == summary.written + sum(summary.left_out.values()) + summary.copies
     assert len(list(open_run(tmp_path / "run").rollouts())) == summary.written
+
+
+@pytest.mark.parametrize(
+    ("tokens", "remark"),
+    [
+        ({"token_ids": [5, -100], "token_logprobs": [-0.5, -0.5]}, "token_ids_unusable"),
+        ({"response_token_ids": [1 << 40]}, "token_ids_unusable"),
+        ({"token_ids": ["a"]}, "token_ids_unusable"),
+        ({"token_ids": [5], "token_logprobs": [10**400]}, "logprobs_unusable"),
+        ({"token_ids": [5], "token_logprobs": [float("nan")]}, "logprobs_unusable"),
+    ],
+)
+def test_tokens_that_no_run_can_hold_are_left_out_with_a_remark(tmp_path, tokens, remark):
+    """They are counted, and what is written can be scored."""
+    summary = run_import(tmp_path / "run", dump(tmp_path, 1, sample(**tokens)))
+    assert summary.remarks[remark] == 1
+    assert score_run(open_run(tmp_path / "run")).metrics["samples/total"] == 1
+
+
+@pytest.mark.parametrize("value", ["half a pair \ud800", 10**30, float("nan")])
+def test_a_dump_may_say_anything_of_itself(tmp_path, value):
+    """Half a surrogate pair, a huge number or NaN beside the samples is stored, and imports."""
+    source = dump(tmp_path, 1, sample(), meta={"note": value})
+    for _ in range(2):  # the second time the run stands there already
+        run_import(tmp_path / "run", source, checkpoint="name \udcff")
+    assert score_run(open_run(tmp_path / "run")).metrics["samples/total"] == 1

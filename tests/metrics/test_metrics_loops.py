@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordeval.metrics.score import score_run
+from coordeval.parsers import DIALECTS
 from coordeval.runs import open_run
 
 FIRST = 1000
@@ -156,3 +157,19 @@ def test_wasted_tokens_are_those_that_the_tokenizer_spends(tmp_path, desc):
     onset, end = text.index(record, 30), text.rindex(record) + len(record)
     spent = sum(1 for start, _ in encoding.offsets if onset <= start < end)
     assert abs(score_run(open_run(dump)).metrics["dup/wasted_tokens"] - spent) <= 1
+
+
+def test_repeats_of_a_map_are_those_of_its_text(score, line, rec):
+    """Entries whose numbers fall repeat and loop like entries whose numbers rise."""
+    one, other = rec("kite", (1, 2, 30, 40)), rec("cat", (5, 6, 70, 80))
+    found = []
+    for numbers in ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1]):
+        written = zip(numbers, [other, *[one] * 5], strict=True)
+        text = "{" + ", ".join(f'"object_{number}": {entry}' for number, entry in written) + "}"
+        lines = [line(text, [], id=name, token_ids=char_tokens(text)) for name in "ab"]
+        result = score(lines, dialect=DIALECTS["object-map-bare"])
+        assert all(loop.onset_char < loop.end_char for loop in result.loops)
+        metrics = result.metrics
+        found.append({key: metrics[key] for key in metrics if key.startswith("dup/")})
+    assert found[0] == found[1]
+    assert found[0]["dup/wasted_tokens"] > 0

@@ -60,6 +60,12 @@ ACCEPTED = {
     "cut after a record": (f"[{G}, {H}", {"truncated"}, [CAT, DOG]),
     "cut after a comma": (f"[{G}, ", {"truncated"}, [CAT]),
     "second list": (f"[{G}]\n[{H}]", {"second_container", "text_after"}, [CAT]),
+    "special token among records": (f"[{G}, <|box_start|>, {H}]", {"stray_value"}, [CAT, DOG]),
+    "end token among records": (
+        f"[{G}, <|im_end|>{H}]",
+        {"truncated", "second_container", "text_after"},
+        [CAT],
+    ),
     "prose only": ("I see no cats.", {"no_container"}, []),
     "nothing": (" \n", {"empty_output"}, []),
     "thousand": (f"[{rec('cat', (0, 0, 1000, 1000))}]", set(), [("cat", (0, 0, 1000, 1000))]),
@@ -286,6 +292,14 @@ def test_braces_before_the_object_are_text_before(before):
     parsed = read(before + '{"found": [{"n": "cat", "b": [1, 2, 30, 40]}]}', dialect)
     assert set(parsed.issues) == {"text_before"}
     assert kept(parsed) == [CAT]
+
+
+def test_records_behind_a_broken_list_are_found():
+    """Words between the list's `]` and further records are no end of the object around them."""
+    dialect = own(list="found", name_key="label", box_key="bbox_2d", coordinates="pixels")
+    parsed = read(f'{{"found": [{G}] and {H}]}}', dialect)
+    assert set(parsed.issues) == {"stray_value"}
+    assert kept(parsed) == [CAT, DOG]
 
 
 def test_fractions_are_kept_as_millionths():

@@ -57,6 +57,43 @@ AROUND = {
     "doubled brace": (f'{{"objects": [{G}}}, {H}]}}', {"stray_value"}, [CAT, DOG]),
     "key after": (f'{{"objects": [{G}], "n": [1, {{"a": 2}}]}}', {"unknown_top_level_key"}, [CAT]),
     "key before": (f'{{"n": 1, "objects": [{G}]}}', {"unknown_top_level_key"}, [CAT]),
+    "braces in prose, key before": (
+        f'{{ so }} {{"so": 1}} {{"n": {{"a": 1}}, "objects": [{G}]}} {{"objects": [{H}]}}',
+        {"text_before", "unknown_top_level_key", "second_container"},
+        [CAT],
+    ),
+    "key before, in a map": (
+        f'{{"a": {{"n": 1, "objects": [{G}]}}}}',
+        {"text_before", "text_after", "unknown_top_level_key"},
+        [CAT],
+    ),
+    "key in prose": (
+        f'"objects": [...] are: {wrap(G)}{wrap(H)}',
+        {"text_before", "second_container"},
+        [CAT],
+    ),
+    "special token among records": (
+        f'{{"objects": [{G}, <|box_start|>, {H}]}}',
+        {"stray_value"},
+        [CAT, DOG],
+    ),
+    "end token among records": (
+        f'{{"objects": [{G}, <|im_end|>, {H}]}}',
+        {"truncated", "text_after"},
+        [CAT],
+    ),
+    "special token where the text is cut": (
+        f'{{"objects": [{G}, <|box_start|>',
+        {"truncated", "text_after"},
+        [CAT],
+    ),
+    "words behind the list": (f'{{"objects": [{G}] and {H}]}}', {"stray_value"}, [CAT, DOG]),
+    "two brackets": (f'{{"objects": [{G}]] {H}]}}', {"stray_value"}, [CAT, DOG]),
+    "words behind the list, another container": (
+        f'{{"objects": [{G}] and {wrap(H)}',
+        {"truncated", "text_after", "second_container"},
+        [CAT],
+    ),
     "cut after [": ('{"objects": [', {"truncated"}, []),
     "cut after record": (f'{{"objects": [{G}', {"truncated"}, [CAT]),
     "cut after comma": (f'{{"objects": [{G}, ', {"truncated"}, [CAT]),
@@ -109,6 +146,7 @@ BROKEN = {
     "leading zeros": (G.replace("coord_1|", "coord_001|"), "wrong_arity", "foreign_token"),
     "quoted token": (G.replace("<|coord_1|>", '"<|coord_1|>"'), "wrong_arity", "foreign_token"),
     "negative token": (G.replace("coord_1|", "coord_-1|"), "wrong_arity", "foreign_token"),
+    "wide digit": (G.replace("coord_4|", "coord_4\uff12|"), "wrong_arity", "foreign_token"),
     "float": (G.replace("<|coord_1|>", "1.5"), "wrong_arity", "foreign_token"),
     "lone quote": (G.replace("<|coord_1|>", '"'), "wrong_arity", "foreign_token"),
     "brace": (G.replace("<|coord_4|>", "}"), "wrong_arity", "foreign_token"),
@@ -124,6 +162,16 @@ BROKEN = {
         f'{{"desc": "cat", "bbox_2d": [{coords((1, 2))}, {coords((3, 4))}]}}',
         "wrong_arity",
         "nested",
+    ),
+    "map with a list": (
+        G.replace("<|coord_3|>", '{"x": [3], "y": {"z": 3}}'),
+        "wrong_arity",
+        "foreign_token",
+    ),
+    "map with a list, geometry first": (
+        '{"bbox_2d": [{"x": [1]}, <|coord_2|>, <|coord_3|>, <|coord_4|>], "desc": "cat"}',
+        "wrong_arity",
+        "foreign_token",
     ),
     "no commas in the list": (G.replace(">, <", "> <"), "wrong_arity", "separator"),
     "list not closed": (G.replace("]", ""), "wrong_arity", "separator"),
@@ -187,6 +235,15 @@ def test_a_broken_record_has_one_reason_and_costs_no_neighbour(broken, reason, d
     assert drop.end - drop.start == len(broken)
 
 
+@pytest.mark.parametrize("cut", range(G.index("<") + 1, G.rindex("|>")))
+def test_closing_brackets_among_coordinates_cost_no_neighbour(cut):
+    """Where `}]` stands among coordinates the container is broken, and its list goes on."""
+    parsed = parse(wrap(G, G[:cut] + "}]" + G[cut:], H, G))
+    assert kept(parsed) == [CAT, DOG, CAT]
+    assert parsed.objects_found == 4
+    assert "truncated" not in parsed.issues
+
+
 @pytest.mark.parametrize("followers", [[], [H], [H, H]])
 @pytest.mark.parametrize(
     "broken",
@@ -224,6 +281,17 @@ def test_every_cut_inside_a_record_is_one_truncated_record():
         assert parsed.dropped_by_reason == {"truncated_record": 1}, text[:cut]
         assert kept(parsed) == [CAT]
         assert set(parsed.issues) == {"truncated"}
+
+
+@pytest.mark.parametrize("element", ["{}", '{"x": 1}', '{"x": [1]}', "[]", '"x"', "第九"])
+def test_every_cut_of_a_list_with_something_foreign_is_one_truncated_record(element):
+    """A closing brace inside the brackets, the last character or not, does not end the record."""
+    text = wrap(G, H.replace("<|coord_6|>", element))
+    start = text.index("[", len(wrap(G))) + 1
+    for cut in range(start, text.rindex("]}]")):
+        parsed = parse(text[:cut])
+        assert parsed.dropped_by_reason == {"truncated_record": 1}, text[:cut]
+        assert kept(parsed) == [CAT]
 
 
 def test_the_foreign_token_is_shown_with_its_slot():

@@ -53,7 +53,7 @@ def test_pixels_have_no_upper_bound_but_bins_do():
     assert parse(text, "coordjson-pixels").objects[1].values == (5, 6, 7, 1280)
 
 
-@pytest.mark.parametrize("bad", ["-1", "1.0", "1e2", "007", "+3", "NaN", '"7"'])
+@pytest.mark.parametrize("bad", ["-1", "1.0", "1e2", "007", "+3", "NaN", "1\uff12", '"7"'])
 def test_integer_dialects_take_plain_integers_only(bad):
     """Signs, fractions, exponents, leading zeros and strings are foreign."""
     parsed = parse(BINS.replace("[1,", f"[{bad},"), "coordjson-bins")
@@ -78,6 +78,9 @@ def test_map_entries_come_in_numeric_order():
         (f'{{"object_1": {G}, "object_2": {H},}}', {"trailing_comma"}, {}, 2),
         (f'{{"object_1": {G}, "n": 1}}', {"unknown_top_level_key"}, {}, 1),
         (f'{{"object_1": {G[:-1]}, "object_2": {H}}}', set(), {"malformed_record": 1}, 2),
+        (f'{{"object_1": {G}, <|box_start|>, "object_2": {H}}}', {"stray_value"}, {}, 2),
+        (f'{{"object_1": {G}, <|im_end|>, "object_2": {H}}}', {"truncated", "text_after"}, {}, 1),
+        (f'{{"object_1": {G}, "object_2\uff12": {H}}}', {"unknown_top_level_key"}, {}, 2),
         (wrap(G, H), {"no_container"}, {}, 2),
         ("```json\n" + MAP + "\n```", {"code_fence"}, {}, 2),
     ],

@@ -1,12 +1,14 @@
 """The inspection of one rollout: every record once, verdicts, loops, misses."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from coordeval.metrics.score import score_run
+from coordeval.parsers import DIALECTS
 from coordeval.reports.inspection import inspect_image, render_inspection
 from coordeval.reports.terminal import score_report
 from coordeval.reports.worst import render_worst, worst_rows
@@ -74,3 +76,21 @@ def test_the_worst_come_first(result):
     assert [row["failures"] for row in rows] == [
         image.failures for image in result.worst_images(10)
     ]
+
+
+def test_a_map_whose_numbers_fall_is_shown_once_in_the_order_of_its_text(tmp_path):
+    """Its records are kept by their numbers; every one is shown where it was written."""
+    names = ["three", "two", "one"]
+    entries = [
+        f'"object_{3 - place}": {{"desc": "{name}", "bbox_2d": [<|coord_{place}|>, <|coord_2|>, '
+        "<|coord_300|>, <|coord_400|>]}"
+        for place, name in enumerate(names)
+    ]
+    line = {"id": "a", "width": 90, "height": 90, "gt": [], "text": "{" + ", ".join(entries) + "}"}
+    (tmp_path / "texts.jsonl").write_text(json.dumps(line) + "\n")
+    result = score_run(open_run(tmp_path / "texts.jsonl"), dialect=DIALECTS["object-map-bare"])
+    inspection = inspect_image(result, "a")
+    text = shown(render_inspection(inspection), width=200)
+    places = [text.index(f'"{name}"') for name in names]
+    assert places == sorted(places)
+    assert all(text.count(f'"{name}"') == 1 for name in names)
