@@ -103,6 +103,9 @@ def compare(  # noqa: PLR0917 - one parameter per option
     Checkpoints are rolled out first with equal settings, into runs/; what is there is not made
     again. Images are paired by sample id. Exit code 0 whatever is found, unless --fail-on worse;
     4 where the runs do not compare.
+
+    Examples: coordeval compare runs/a runs/b; coordeval compare ckpt-300 ckpt-2400 --data val.jsonl
+    --fail-on worse
     """
     from coordeval.errors import EXIT_PROBLEMS, ConfigError
     from coordeval.stats.comparison import CompareOptions

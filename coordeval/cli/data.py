@@ -96,7 +96,7 @@ DataArgument = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="Write a dataset in another form.")
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="JSONL or COCO file, also .gz.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; .gz compresses.")],
@@ -140,7 +140,7 @@ def convert(
     print_conversion(dataset, out, counts)
 
 
-@app.command()
+@app.command(short_help="Find every problem, counted by kind.")
 def validate(
     data: DataArgument = None,
     images: Annotated[
@@ -201,7 +201,7 @@ def validate(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Objects, sizes, classes, tokens needed, ceiling.")
 def stats(
     data: DataArgument = None,
     tokenizer: Annotated[

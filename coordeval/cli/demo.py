@@ -65,7 +65,7 @@ def demo(
     last = results[-1]
     worst = last[2].worst_images(1)
     console.rule()
-    console.print(f"what was written there: coordeval inspect {last[0]}", soft_wrap=True)
+    console.print(f"what was written there: {inspect_command(last[0])}", soft_wrap=True)
     if worst:
         console.print(f"one sample of it: {inspect_command(last[0], worst[0].id)}", soft_wrap=True)
 

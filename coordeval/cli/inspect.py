@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,8 @@ from coordeval.cli.score import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import pandas as pd
 
     from coordeval.metrics.protocols import Protocol
@@ -85,7 +88,17 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
     if other is not None:
         reference = open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame)
         table = _worse_than(table, opened, reference, rules)
-    _list_worst(table, run, limit, sample_index=sample_index, json_output=json_output)
+    reading = {
+        "dialect": dialect,
+        "field_order": field_order,
+        "frame": frame,
+        "synonyms": synonyms,
+        "semantic": semantic,
+        "semantic_threshold": semantic_threshold,
+    }
+    _list_worst(
+        table, limit, partial(inspect_command, run, reading=reading), sample_index, json_output
+    )
 
 
 def _scored_sample(run: Run, sample_index: int, rules: Protocol) -> ScoreResult:
@@ -134,7 +147,11 @@ def _worse_than(table: pd.DataFrame, run: Run, reference: Run, rules: Protocol) 
 
 
 def _list_worst(
-    table: pd.DataFrame, run: Path, limit: int, *, sample_index: int, json_output: bool
+    table: pd.DataFrame,
+    limit: int,
+    command: Callable[[str, int], str],
+    sample_index: int,
+    json_output: bool,
 ) -> None:
     from coordeval.jsonl import dump_line
     from coordeval.reports.console import result_console
@@ -147,9 +164,7 @@ def _list_worst(
     console = result_console()
     console.print(render_worst(rows, total=len(table)))
     if rows:
-        console.print(
-            f"one of them: {inspect_command(run, rows[0]['id'], sample_index)}", soft_wrap=True
-        )
+        console.print(f"one of them: {command(rows[0]['id'], sample_index)}", soft_wrap=True)
 
 
 def _show_one(
@@ -180,14 +195,25 @@ def _show_one(
     result_console().print(render_inspection(inspection, shorten=shorten))
 
 
-def inspect_command(run: Path, image_id: str, sample_index: int = 0) -> str:
-    """The command that shows one sample, safe to print and to paste where the id is plain."""
+def inspect_command(
+    run: Path,
+    image_id: str | None = None,
+    sample_index: int = 0,
+    reading: Mapping[str, object] | None = None,
+) -> str:
+    """The command that shows one sample, or the worst ones; safe to print and to paste.
+
+    `reading` are options by name that say how the texts are read; those that are None are left out.
+    """
     import shlex
 
     from coordeval.reports.printable import printable
 
-    sample = ["--sample-index", str(sample_index)] if sample_index else []
-    return printable(shlex.join(["coordeval", "inspect", str(run), image_id, *sample]))
+    words = ["coordeval", "inspect", str(run), *([] if image_id is None else [image_id])]
+    words += ["--sample-index", str(sample_index)] if sample_index else []
+    for name, value in (reading or {}).items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return printable(shlex.join(words))
 
 
 __all__ = ["inspect_command", "inspect_run"]

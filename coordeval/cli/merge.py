@@ -14,7 +14,10 @@ def merge(
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Join shards (coordeval rollout --shard i/n) into one run, every id exactly once."""
+    """Join shards (coordeval rollout --shard i/n) into one run, every id exactly once.
+
+    Example: coordeval merge runs/x-1 runs/x-2 --out runs/x
+    """
     from coordeval.engines.merge import merge_runs
 
     counts = merge_runs(shards, out)

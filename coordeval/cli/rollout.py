@@ -83,6 +83,10 @@ def rollout(  # noqa: PLR0917 - one parameter per option
 
     The same command again goes on where it stopped. Exit code 0: every id has a line and errors
     are at most --max-errors; else 3.
+
+    Examples: coordeval rollout CKPT --data val.jsonl --image-root images --out runs/x; coordeval
+    rollout CKPT --data instances_val2017.json --image-root val2017 --limit 200; coordeval rollout
+    CKPT --constrain grammar --loop-guard stop
     """
     from coordeval.config import DECODE_TYPES, load_defaults
 
@@ -217,6 +221,7 @@ def roll_out_and_show(options: RolloutOptions) -> Outcome:
 
 
 def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool) -> None:
+    from coordeval.cli.rollout_errors import error_lines
     from coordeval.reports.printable import printable
 
     errors = outcome.counts["errors"]
@@ -230,6 +235,8 @@ def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool
     if outcome.cut_bytes:
         summary += f", a torn last line ({outcome.cut_bytes:,} bytes) was cut off and made again"
     typer.echo(printable(summary), err=True)
+    for sentence in [] if outcome.counts.get("repeated") else error_lines(outcome.path, errors):
+        typer.echo(sentence, err=True)
     if errors > max_errors:
         typer.echo(
             f"{errors} errors are more than --max-errors {max_errors}; --retry-errors redoes them",

@@ -16,6 +16,8 @@ from coordeval.cli.naming import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from coordeval.metrics.result import ScoreResult
     from coordeval.records import Category
     from coordeval.runs import Run
@@ -85,6 +87,9 @@ def score(
     The scores of a run directory go to RUN/score (RUN/score@NAME under another protocol); those
     of a bare file are printed, and stored only with --out. A run that is not finished is scored
     as far as it goes, and marked partial.
+
+    Examples: coordeval score runs/x; coordeval score dump.jsonl --dialect coordjson-bins --frame
+    unit-1000 --json; coordeval score runs/x --protocol coordexp
     """
     from coordeval.errors import ConfigError
 
@@ -101,7 +106,15 @@ def score(
     folder = out
     if folder is None and opened.is_directory:
         folder = run / ("score" if protocol == "coordeval" else f"score@{protocol}")
-    _finish(opened, result, folder, json_output=json_output)
+    reading = {
+        "dialect": dialect,
+        "field_order": field_order,
+        "frame": frame,
+        "synonyms": synonyms,
+        "semantic": semantic,
+        "semantic_threshold": semantic_threshold,
+    }
+    _finish(opened, result, folder, json_output=json_output, reading=reading)
 
 
 def open_with_reading(
@@ -171,6 +184,7 @@ def _finish(
     *,
     json_output: bool,
     about: dict[str, Any] | None = None,
+    reading: Mapping[str, object] | None = None,
 ) -> None:
     from coordeval.errors import DataError, RunIncomplete
 
@@ -187,6 +201,7 @@ def _finish(
 
         typer.echo(dump_line((about or {}) | result.to_json()).decode().rstrip())
     else:
+        from coordeval.cli.inspect import inspect_command
         from coordeval.reports.console import result_console
         from coordeval.reports.printable import printable
         from coordeval.reports.terminal import score_report
@@ -195,10 +210,8 @@ def _finish(
         console.print(score_report(result, name=str(run.path), meta=run.meta))
         if folder is not None and not_stored is None:
             console.print()
-            console.print(
-                printable(f"scores: {folder}    next: coordeval inspect {run.path}"),
-                soft_wrap=True,
-            )
+            look = inspect_command(run.path, reading=reading)
+            console.print(f"scores: {printable(str(folder))}    next: {look}", soft_wrap=True)
     if not_stored is not None:
         raise not_stored
     if result.status == "empty":

@@ -36,7 +36,7 @@ VERBS: dict[str, Verb] = {
     "dynamics": Verb("dynamics", "dynamics", "Read training logs: endings, turning points."),
     "import": Verb("import_run", "import_run", "Turn other tools' dumps into a run."),
     "export": Verb("export", "export", "Hand a run on to COCO, FiftyOne, Label Studio, tables."),
-    "train": Verb("train", "train", "Train stage 1, with the evaluator in the loop."),
+    "train": Verb("train", "train", "Train stage 1 or 2, with the evaluator in the loop."),
     "merge": Verb("merge", "merge", "Join the shards of one rollout."),
     "data": Verb("data", "app", "Convert, validate and describe datasets."),
     "vocab": Verb("vocab", "app", "Add the coordinate tokens to a checkpoint."),
@@ -53,11 +53,10 @@ class VerbGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import one verb; None for an unknown name, after a hint at the nearest one."""
-        del ctx
         verb = VERBS.get(cmd_name)
         if verb is None:
             near = difflib.get_close_matches(cmd_name, VERBS, n=1)
-            if near:
+            if near and not ctx.resilient_parsing:  # not while a shell completes a line
                 typer.echo(f"did you mean: coordeval {near[0]}?", err=True)
             return None
         target = getattr(import_module(f"coordeval.cli.{verb.module}"), verb.function)

@@ -31,7 +31,7 @@ class InitName(StrEnum):
     digits = "digits"
 
 
-@app.command()
+@app.command(short_help="Add <|coord_0|> to <|coord_999|>.")
 def expand(
     base: Annotated[str, typer.Argument(metavar="BASE", help="Checkpoint folder or hub id.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the result.")],
@@ -48,6 +48,8 @@ def expand(
 
     Tokens that are there keep their ids and rows. BASE is never changed; OUT is read back and
     checked before the command ends.
+
+    Example: coordeval vocab expand base-checkpoint checkpoint-with-tokens
     """
     from coordeval.engines.extras import require_extra
     from coordeval.reports.printable import printable

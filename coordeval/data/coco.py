@@ -175,12 +175,10 @@ def load_coco(
         place = f"{path}: annotation {annotation.get('id', f'at index {index}')}"
         image_id = annotation.get("image_id")
         if not is_int(image_id) or image_id not in grouped:
-            raise DataError(f"{place}: image_id {shown(str(image_id), 40)} is not in 'images'")
+            raise DataError(f"{place}: {unknown_id('image_id', image_id, 'images')}")
         category_id = annotation.get("category_id")
         if not is_int(category_id) or category_id not in known:
-            raise DataError(
-                f"{place}: category_id {shown(str(category_id), 40)} is not in 'categories'"
-            )
+            raise DataError(f"{place}: {unknown_id('category_id', category_id, 'categories')}")
         grouped[image_id].append(annotation)
     return CocoSource(
         path=path,
@@ -205,6 +203,17 @@ def _entries(document: dict[str, Any], key: str, path: Path) -> list[dict[str, A
 def is_int(value: Any) -> TypeGuard[int]:
     """True for whole numbers; JSON's true and false are none, though Python's are."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def unknown_id(key: str, value: Any, where: str) -> str:
+    """What is wrong with an id that names nothing: said apart for the string "1" and the number."""
+    text = f"{key} {shown(str(value), 40)} is not in {where!r}"
+    return text if is_int(value) else f"{text}: an id must be an integer, not {_json_type(value)}"
+
+
+def _json_type(value: Any) -> str:
+    names = {str: "a string", float: "a number with a point", bool: "a boolean", list: "a list"}
+    return "null" if value is None else names.get(type(value), "an object")
 
 
 def _categories(entries: list[dict[str, Any]], path: Path) -> tuple[Category, ...]:
@@ -329,4 +338,5 @@ __all__ = [
     "load_coco",
     "looks_like_coco",
     "read_annotation",
+    "unknown_id",
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import COORD_TOKEN_RE, MAX_BIN, CoordFrame
 from coordeval.errors import DataError
+from coordeval.quoting import shown
 from coordeval.records import GEOMETRY_KINDS, GeometryKind, GroundTruthObject
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def read_object(
         raise DataError(f"an object must be a JSON object, not {type(raw).__name__}")
     desc = raw.get("desc")
     if not isinstance(desc, str) or not desc.strip():
-        raise DataError("'desc' must be a non-blank string")
+        raise DataError(f"'desc' must be a non-blank string{_other_keys(raw, 'desc')}")
     kinds = [kind for kind in GEOMETRY_KINDS if kind in raw]
     if len(kinds) != 1:
-        found = ", ".join(kinds) or "none"
+        found = ", ".join(kinds) or f"none{_other_keys(raw, *GEOMETRY_KINDS)}"
         raise DataError(f"exactly one of bbox_2d, poly, line is needed (found: {found})")
     kind = kinds[0]
     values_px = _geometry_px(raw[kind], kind, width=width, height=height, frame=frame, bins=bins)
@@ -45,6 +46,13 @@ def read_object(
     if iscrowd not in (None, 0, 1):
         raise DataError("'iscrowd' must be 0 or 1")
     return GroundTruthObject(desc, kind, values_px, bool(iscrowd), area, category_id)
+
+
+def _other_keys(raw: Mapping[str, Any], *wanted: str) -> str:
+    """The keys that stand there where a wanted one is absent: it may have another name."""
+    if not raw or any(key in raw for key in wanted):
+        return ""
+    return f"; its keys are {shown(', '.join(map(str, raw)))}"
 
 
 def _optional_number(raw: Mapping[str, Any], key: str) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordeval.data.coco import has_image_name, image_name, is_int, read_annotation
+from coordeval.data.coco import has_image_name, image_name, is_int, read_annotation, unknown_id
 from coordeval.data.contract import read_side
 from coordeval.data.federated import read_federated, read_frequency
 from coordeval.data.paths import resolve_image
@@ -163,7 +163,7 @@ class CocoWalk:
                 ids.add(annotation_id)
             image_id = entry.get("image_id")
             if not is_int(image_id) or image_id not in sizes:
-                text = f"image_id {shown(str(image_id), 40)} is not in 'images'"
+                text = unknown_id("image_id", image_id, "images")
                 self.log.add("unknown_image", place, text)
                 continue
             obj = self._annotation(place, entry, names)
@@ -183,7 +183,7 @@ class CocoWalk:
     ) -> GroundTruthObject | None:
         category_id = entry.get("category_id")
         if not is_int(category_id) or category_id not in names:
-            text = f"category_id {shown(str(category_id), 40)} is not in 'categories'"
+            text = unknown_id("category_id", category_id, "categories")
             self.log.add("unknown_category", place, text)
             return None
         try:

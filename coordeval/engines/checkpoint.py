@@ -126,6 +126,19 @@ def _download(source: str) -> Path:
         ) from None
 
 
+def _inner_hint(folder: Path) -> str:
+    """The newest checkpoint inside, for whoever names the folder of a whole training."""
+    inner = [path.parent for path in folder.glob("*/config.json")]
+    inner += [path.parent for path in folder.glob("*/adapter_config.json")]
+    if not inner:
+        return ""
+    step_re = re.compile(r"checkpoint-(\d+)")
+    newest = max(
+        inner, key=lambda path: int(step[1]) if (step := step_re.fullmatch(path.name)) else -1
+    )
+    return f"; it holds {len(set(inner))}, name one of them: {newest}"
+
+
 def _check_files(checkpoint: Checkpoint) -> None:
     folder, source = checkpoint.path, checkpoint.source
     if not (folder / "config.json").is_file():
@@ -133,7 +146,9 @@ def _check_files(checkpoint: Checkpoint) -> None:
             raise CheckpointError(
                 f"{source}: is an adapter; give its base checkpoint, and this one as --adapter"
             )
-        raise CheckpointError(f"{source}: not a checkpoint (it has no config.json)")
+        raise CheckpointError(
+            f"{source}: not a checkpoint (it has no config.json){_inner_hint(folder)}"
+        )
     require_safetensors(folder, source)
 
 

@@ -55,7 +55,10 @@ def render_prompt(tokenizer: Any, prompt: Prompt, image_token_id: int) -> list[i
     from jinja2 import TemplateError
 
     if not getattr(tokenizer, "chat_template", None):
-        raise CheckpointError("the checkpoint's tokenizer has no chat template")
+        raise CheckpointError(
+            "the checkpoint's tokenizer has no chat template; copy chat_template.jinja (or "
+            "chat_template.json) from the checkpoint that the training began with"
+        )
     try:
         text = tokenizer.apply_chat_template(
             build_messages(prompt),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
+COPY_HINT = "copy such files from the checkpoint that the training began with"
+"""A Trainer that is handed no processor saves the weights alone."""
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 JSON_PARTS = (
     "added_tokens.json",
@@ -93,7 +95,8 @@ def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> R
         )
     except (ImportError, *_LIBRARY_FAULTS) as error:
         raise CheckpointError(
-            f"{checkpoint.source}: tokenizer or image processor cannot be loaded: {_line(error)}"
+            f"{checkpoint.source}: tokenizer or image processor cannot be loaded"
+            f"{_lacking_processor(checkpoint.path)}: {_line(error)}"
         ) from None
     if not tokenizer.chat_template:
         tokenizer.chat_template = _stored_chat_template(checkpoint.path)
@@ -111,8 +114,16 @@ def _require_tokenizer(checkpoint: Checkpoint) -> None:
     if not any((checkpoint.path / name).is_file() for name in TOKENIZER_FILES):
         raise CheckpointError(
             f"{checkpoint.source}: has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); "
-            "is it a whole checkpoint?"
+            f"is it a whole checkpoint? {COPY_HINT}"
         )
+
+
+def _lacking_processor(folder: Path) -> str:
+    """What to do where a training has saved its model without the image processor."""
+    names = ("preprocessor_config.json", "processor_config.json")
+    if any((folder / name).is_file() for name in names):
+        return ""
+    return f" (it has no preprocessor_config.json; {COPY_HINT})"
 
 
 def make_reader(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from coordeval.reports.formats import number, percent, points
+from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 from coordeval.stats.settings import control_facts
 
@@ -55,14 +55,18 @@ def _heading(found: Attribution, name: str) -> Text:
     return text
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for index, header in enumerate(headers):
-        table.add_column(header, justify="left" if index == 0 else "right", no_wrap=True)
+def _table(*headers: str) -> NumberTable:
+    table = NumberTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_text(headers[0])
+    for header in headers[1:]:
+        if header == "found":  # words stand beside these numbers: "40, 0 mendable"
+            table.add_text(header, justify="right")
+        else:
+            table.add_number(header)
     return table
 
 
-def _costs(found: Attribution) -> Table:
+def _costs(found: Attribution) -> NumberTable:
     labels = list(_KEYS.values())
     table = _table(
         "error, in order",
@@ -81,7 +85,7 @@ def _costs(found: Attribution) -> Table:
     return table
 
 
-def _interactions(found: Attribution) -> Table:
+def _interactions(found: Attribution) -> NumberTable:
     """What earlier fixes change about each: in order - alone."""
     table = _table("interaction", *_KEYS.values())
     for cost in found.costs:
@@ -178,7 +182,7 @@ def _decoding(decode: Mapping[str, Any] | None) -> str:
     return printable(", ".join(control or ["free decoding"]))
 
 
-def _side_by_side(other: Counterfactual) -> Table:
+def _side_by_side(other: Counterfactual) -> NumberTable:
     labels = list(_KEYS.values())
     table = _table(
         "error, in order",

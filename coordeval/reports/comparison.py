@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from coordeval.reports.comparison_values import (
@@ -28,6 +27,7 @@ from coordeval.reports.comparison_values import (
     worst_texts,
 )
 from coordeval.reports.formats import bar
+from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -106,20 +106,23 @@ def _keys(comparison: Comparison, *, every_metric: bool) -> list[str]:
     ]
 
 
-def _table(*headers: str) -> Table:
+def _table(*headers: str) -> NumberTable:
     """A plain table: the first column is text, the next three are numbers, the rest is text."""
-    table = Table(box=RULE, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table = NumberTable(box=RULE, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     for number, header in enumerate(headers):
-        table.add_column(header, justify="right" if 0 < number < 4 else "left", no_wrap=True)
+        if 0 < number < 4:
+            table.add_number(header)
+        else:
+            table.add_text(header)
     return table
 
 
-def _pair_table(comparison: Comparison, keys: Sequence[str], *, words: bool) -> Table:
+def _pair_table(comparison: Comparison, keys: Sequence[str], *, words: bool) -> NumberTable:
     (versus,) = comparison.versus
     headers = ("", "A", "B", "B - A", "95 % interval", "verdict")
     table = _table(*headers)
     if words:
-        table.add_column("", overflow="fold")
+        table.add_text()
     for key in keys:
         change = versus.changes[key]
         cells: list[RenderableType] = [
@@ -134,12 +137,12 @@ def _pair_table(comparison: Comparison, keys: Sequence[str], *, words: bool) -> 
     return table
 
 
-def _many_table(comparison: Comparison, keys: Sequence[str]) -> Table:
+def _many_table(comparison: Comparison, keys: Sequence[str]) -> NumberTable:
     labels = [versus.label for versus in comparison.versus]
     table = _table("", "A")
     for label in labels:
-        table.add_column(label, justify="right", no_wrap=True)
-        table.add_column(f"{label} - A", no_wrap=True)
+        table.add_number(label)
+        table.add_number(f"{label} - A", justify="left")
     for key in keys:
         first = comparison.versus[0].changes.get(key)
         if first is None:
@@ -191,8 +194,8 @@ def _drops(versus: Versus) -> list[RenderableType]:
     if not rows:
         return [Text("no record is dropped in either run")]
     table = _table("why records are dropped", "A", label)
-    table.add_column("", no_wrap=True)
-    table.add_column("", overflow="fold")
+    table.add_number(justify="left")
+    table.add_text()
     largest = max(max(row.counts) for row in rows)
     for row in rows[:DROP_ROWS]:
         example = examples_text(row.examples[1][:2] or row.examples[0][:2])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.table import Table
 
 from coordeval.metrics.f1_metrics import iou_name
 from coordeval.metrics.guard_metrics import GUARD_KINDS, OTHER_KIND
 from coordeval.metrics.tables import headline_row
 from coordeval.reports.formats import number, percent
+from coordeval.reports.number_table import NumberTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str]
 
 
-def control_table(result: ScoreResult) -> Table:
+def control_table(result: ScoreResult) -> NumberTable:
     """One table with up to three parts; no rows for a run that recorded none of them."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("control and samples", overflow="fold")
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    table = NumberTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_text("control and samples")
+    table.add_number()
+    table.add_text()
     metrics = result.metrics
     parts: list[list[Row]] = []
     if result.slots is not None:

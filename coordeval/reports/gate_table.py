@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from coordeval.metrics.catalogue import describe
 from coordeval.reports.formats import number
+from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -25,14 +25,12 @@ HEADERS = ("", "gate", "baseline", "now", "change", "allowed", "why")
 
 def check_report(result: CheckResult) -> Group:
     """The table of gates and the verdict; a fault is one line."""
-    parts: list[Table | Text] = []
+    parts: list[NumberTable | Text] = []
     if result.outcomes:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = NumberTable(box=box.SIMPLE_HEAD, pad_edge=False)
         for header in HEADERS:
-            right = header in ("baseline", "now", "change", "allowed")
-            table.add_column(
-                header, justify="right" if right else "left", overflow="fold", no_wrap=right
-            )
+            is_number = header in ("baseline", "now", "change", "allowed")
+            (table.add_number if is_number else table.add_text)(header)
         for status, row in rows(result):
             table.add_row(Text(MARKS[status], style=STYLES[status]), *[Text(cell) for cell in row])
         parts.append(table)

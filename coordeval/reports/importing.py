@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -46,7 +47,7 @@ def render_import(summary: ImportSummary) -> Text:
             text.append(f"    {name}: {counts['reported']} reported, {counts['found']} found\n")
         for name, reported, found in check.differing[:5]:
             text.append(f"    {printable(name, limit=80)}: {reported} reported, {found} found\n")
-    text.append(f"next: coordeval score {printable(str(summary.out))}")
+    text.append(f"next: {printable(shlex.join(['coordeval', 'score', str(summary.out)]))}")
     return text
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.table import Table
 
 from coordeval.reports.formats import number, points
+from coordeval.reports.number_table import NumberTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR@300")
 
 
-def lvis_table(metrics: Mapping[str, float | int | None]) -> Table:
+def lvis_table(metrics: Mapping[str, float | int | None]) -> NumberTable:
     """One row of the numbers; `metrics` hold `lvis/*`."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("LVIS", no_wrap=True)
+    table = NumberTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_text("LVIS")
     for name in _SHOWN:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_number(name)
     table.add_row("boxes", *[points(metrics.get(f"lvis/{name}")) for name in _SHOWN])
     table.caption = (
         f"over {number(metrics.get('lvis/images'))} images; left out: "

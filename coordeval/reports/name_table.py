@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from coordeval.reports.formats import number
+from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -38,19 +38,14 @@ def unlike_rows(rows: Sequence[NameRow]) -> list[NameRow]:
     )
 
 
-def name_table(rows: Sequence[NameRow]) -> Table:
+def name_table(rows: Sequence[NameRow]) -> NumberTable:
     """The names that were mapped, and those that have no class; at most `SHOWN`."""
     unlike = unlike_rows(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header, justify in (
-        ("names that equal no class", "left"),
-        ("class", "left"),
-        ("by", "left"),
-        ("similarity", "right"),
-        ("predictions", "right"),
-        ("ground truth", "right"),
-    ):
-        table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table = NumberTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("names that equal no class", "class", "by"):
+        table.add_text(header)
+    for header in ("similarity", "predictions", "ground truth"):
+        table.add_number(header)
     for row in unlike[:SHOWN]:
         table.add_row(
             printable(row.name, limit=40),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from coordeval.metrics.names.stored import names_text
@@ -14,6 +13,7 @@ from coordeval.reports.control_table import control_table
 from coordeval.reports.formats import bar, number, percent, points
 from coordeval.reports.lvis_table import lvis_table
 from coordeval.reports.name_table import name_table
+from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 from coordeval.stats.settings import control_facts
 
@@ -49,10 +49,11 @@ def score_report(result: ScoreResult, *, name: str, meta: dict[str, Any]) -> Gro
     return Group(*parts)
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, header in enumerate(headers):
-        table.add_column(header, justify="left" if index == 0 else "right", no_wrap=True)
+def _table(*headers: str) -> NumberTable:
+    table = NumberTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_text(headers[0])
+    for header in headers[1:]:
+        table.add_number(header)
     return table
 
 
@@ -85,7 +86,7 @@ def _facts_of(meta: dict[str, Any]) -> Iterator[str]:
         yield f"frame {meta['frame']}"
 
 
-def _health(metrics: Metrics) -> Table:
+def _health(metrics: Metrics) -> NumberTable:
     table = _table("health", "", "")
     rows = [
         ("conforming", "samples/conforming_rate"),
@@ -148,7 +149,7 @@ def _histogram(title: str, counts: dict[str, float]) -> RenderableType:
     return table
 
 
-def _duplicates(metrics: Metrics) -> Table:
+def _duplicates(metrics: Metrics) -> NumberTable:
     table = _table("duplicates and loops", "", "")
     exact, near = metrics.get("dup/exact_objects"), metrics.get("dup/near_objects")
     table.add_row("exact copies", percent(metrics.get("dup/exact_rate")), number(exact))
@@ -163,7 +164,7 @@ def _duplicates(metrics: Metrics) -> Table:
     return table
 
 
-def _f1(metrics: Metrics) -> Table:
+def _f1(metrics: Metrics) -> NumberTable:
     table = _table("F1", "precision", "recall", "F1", "tp", "fp", "fn")
     families = [("f1", ""), ("f1_loc", "class ignored"), ("f1_dedup", "without exact copies")]
     for family, note in families:
@@ -183,7 +184,7 @@ def _f1(metrics: Metrics) -> Table:
     return table
 
 
-def _coco(result: ScoreResult) -> Table:
+def _coco(result: ScoreResult) -> NumberTable:
     metrics = result.metrics
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
     table = _table("COCO", *names)
@@ -203,7 +204,7 @@ def _coco(result: ScoreResult) -> Table:
     return table
 
 
-def _worst(result: ScoreResult) -> Table | None:
+def _worst(result: ScoreResult) -> NumberTable | None:
     worst = [image for image in result.worst_images(5) if image.failures]
     if not worst:
         return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from coordeval.reports.formats import number
+from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -75,13 +75,14 @@ def _positive(row: dict[Any, Any], prefix: str) -> dict[str, int]:
     }
 
 
-def render_worst(rows: list[dict[str, Any]], *, total: int) -> Table:
+def render_worst(rows: list[dict[str, Any]], *, total: int) -> NumberTable:
     """The rows for a terminal; says how many samples there are in all."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, header in enumerate(("sample", "objects", "right", "wrong", "missed")):
-        table.add_column(header, justify="left" if index == 0 else "right")
-    table.add_column("dropped", style="red", overflow="fold")
-    table.add_column("issues", style="yellow", overflow="fold")
+    table = NumberTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_text("sample")
+    for header in ("objects", "right", "wrong", "missed"):
+        table.add_number(header)
+    table.add_text("dropped", style="red")
+    table.add_text("issues", style="yellow")
     for row in rows:
         drops = ", ".join(f"{name} {count}" for name, count in row["drops"].items())
         issues = list(row["issues"])

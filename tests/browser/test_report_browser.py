@@ -211,3 +211,15 @@ def test_nothing_is_wider_than_the_screen(story_page, visit, tmp_path, width, th
     shot = tmp_path / f"{width}-{theme}.png"
     page.screenshot(path=shot, full_page=True)
     assert shot.stat().st_size > 50_000
+
+
+def test_a_phone_shows_every_main_number_and_every_cost(story_page, visit):
+    """At 420 pixels two runs' main numbers and the labels of the costs lie inside the page."""
+    page = visit(story_page, viewport={"width": 420, "height": 900})
+    beyond = page.evaluate(
+        """() => [...document.querySelectorAll('.metrics:not(.all) td.value span, '
+             + '#figure-attribution svg text')]
+           .filter((part) => part.getBoundingClientRect().right > window.innerWidth)
+           .map((part) => part.textContent)"""
+    )
+    assert not beyond

@@ -21,9 +21,11 @@ HEAVY = (
     "scipy",
     "ray",
 )
-COMMANDS = [[verb] for verb in VERBS] + [
-    ["data", name] for name in ("convert", "validate", "stats")
-]
+COMMANDS = (
+    [[verb] for verb in VERBS]
+    + [["data", name] for name in ("convert", "validate", "stats")]
+    + [["vocab", "expand"]]
+)
 
 
 def run(*arguments, **options):
@@ -135,3 +137,21 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("group", ["data", "vocab"])
+def test_the_lines_of_a_group_are_whole(group):
+    """In a list of commands no line is cut, also not at the dots of a sentence."""
+    assert "..." not in run_forked(group, "--help").stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for c in COMMANDS if c[0] not in {"data", "vocab", "demo"} or len(c) > 1],
+    ids=" ".join,
+)
+def test_help_shows_an_example(command):
+    """Whoever asks a command for help is shown how it is called."""
+    said = " ".join(run_forked(*command, "--help").stdout.split())
+    shown = said.partition("xample")[2]
+    assert f"coordeval {' '.join(command)} " in shown

@@ -184,3 +184,14 @@ def test_a_checkpoint_rolls_out_resumes_and_refuses(world, tmp_path_factory):
     code, _, message = call("rollout", folder, "--data", "data.jsonl")
     assert code == 2
     assert "--image-root" in message
+
+
+def test_what_failed_is_said_by_name_and_reason(world):
+    """The first failed samples stand on stderr with their reasons, and how many more there are."""
+    (world / "recording.jsonl").write_text("")
+    code, _, message = replay("--data", "data.jsonl", "--out", "run")
+    assert code == 3
+    named = [row for row in message.splitlines() if row.startswith("error: im")]
+    assert [row.split(": ")[1] for row in named] == ["im0", "im1", "im2"]
+    assert all("recording" in row for row in named)
+    assert "... and 1 more" in message

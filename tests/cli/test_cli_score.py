@@ -1,6 +1,7 @@
 """`coordeval score` and `coordeval inspect`: outputs, files, exit codes, hostile text."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -263,3 +264,18 @@ def test_inspect_lists_what_another_run_does_better():
         )
         == []
     )
+
+
+def test_the_commands_that_are_named_next_can_be_pasted(tmp_path):
+    """What `score` and `inspect` name next runs as it stands: spaces quoted, the reading kept."""
+    text = '{"objects": [{"desc": "cat", "bbox_2d": [1, 2, 3, 4]}]}'
+    folder = make_run(tmp_path / "my run")
+    write(folder / "rollouts.jsonl", line(text=text, id="a b"))
+    options = ("--dialect", "coordjson-bins", "--frame", "unit-1000")
+    scored = run("score", folder, *options)
+    listed = run("inspect", folder, *options)
+    for done, mark in ((scored, "next: coordeval "), (listed, "one of them: coordeval ")):
+        words = shlex.split(done.stdout.partition(mark)[2].splitlines()[0])
+        again = run(*words)
+        assert again.returncode == 0, again.stderr
+        assert "wrong_arity" not in again.stdout

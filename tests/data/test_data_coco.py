@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from coordeval.data.coco import choose_geometry
+from coordeval.data.coco import choose_geometry, unknown_id
 from coordeval.data.dataset import open_dataset
 from coordeval.errors import DataError
 from coordeval.records import Category
@@ -244,3 +244,10 @@ def test_the_full_boxes_need_a_canvas():
     assert len(samples) == len(dataset) == 4999
     assert sum(len(sample.objects) for sample in samples) == 36781
     assert sum(obj.iscrowd for sample in samples for obj in sample.objects) == 446
+
+
+@pytest.mark.parametrize(("value", "told"), [("1", "a string"), (1.0, "a number"), (None, "null")])
+def test_an_id_of_another_type_is_told_apart_from_the_number(value, told):
+    """An image_id "1" beside the image 1 is not just "not in images": its type is named."""
+    assert f"must be an integer, not {told}" in unknown_id("image_id", value, "images")
+    assert "integer" not in unknown_id("image_id", 1, "images")

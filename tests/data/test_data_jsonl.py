@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from coordeval.coords import FRAMES
+from coordeval.coords import FRAMES, frame_named
 from coordeval.data.dataset import image_root_hint, open_dataset, parse_canvas
+from coordeval.data.objects import read_object
 from coordeval.errors import ConfigError, DataError
 
 OBJECT = {"desc": "cat", "bbox_2d": [1, 2, 30, 40]}
@@ -340,3 +341,16 @@ def test_whole_floats_are_sizes(tmp_path):
     assert sample.width == 640
     assert isinstance(sample.width, int)
     assert math.isclose(sample.width, 640)
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"label": "cat", "bbox_2d": [1, 2, 3, 4]}, "its keys are 'label, bbox_2d'"),
+        ({"desc": "cat", "bbox": [1, 2, 3, 4]}, "its keys are 'desc, bbox'"),
+    ],
+)
+def test_an_object_with_other_names_is_told_its_own(record, told):
+    """Where `desc` or the geometry stands under another name, the message shows that name."""
+    with pytest.raises(DataError, match=told):
+        read_object(record, width=64, height=64, frame=frame_named("coordexp"), bins=False)

@@ -165,3 +165,12 @@ def test_settings_of_the_text_model_are_found_where_old_and_new_configurations_k
     """The text model's own number first, else the one beside it; nonsense is none."""
     assert text_setting(config, "vocab_size") == wanted
     assert cpu_cache_bytes(config, 4096, 4) > 0
+
+
+def test_the_folder_of_a_whole_training_names_its_newest_checkpoint(tmp_path):
+    """Whoever names the trainer's output folder is told the checkpoint inside to name."""
+    for step in (900, 1000):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"name one of them: .*checkpoint-1000$"):
+        resolve_checkpoint(str(tmp_path))

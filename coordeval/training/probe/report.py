@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from coordeval.dynamics.keys import key_info
 from coordeval.reports.formats import percent
+from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 from coordeval.training.diagnostics.totals import METRIC_KEYS
 
@@ -95,15 +95,15 @@ def _heading(result: ProbeResult) -> Text:
     return text
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=RULE, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+def _table(*headers: str) -> NumberTable:
+    table = NumberTable(box=RULE, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     for number, header in enumerate(headers):
         is_number = number > 0 and header not in {"95 % interval", "verdict"}
-        table.add_column(header, justify="right" if is_number else "left", no_wrap=True)
+        (table.add_number if is_number else table.add_text)(header)
     return table
 
 
-def _single(result: ProbeResult) -> Table:
+def _single(result: ProbeResult) -> NumberTable:
     ((context, part),) = result.contexts.items()
     table = _table("", CONTEXT_NAMES[context])
     for key in METRIC_KEYS:
@@ -111,7 +111,7 @@ def _single(result: ProbeResult) -> Table:
     return table
 
 
-def _pairs(changes: Mapping[str, Change], whole: Mapping[str, float | None] | None) -> Table:
+def _pairs(changes: Mapping[str, Change], whole: Mapping[str, float | None] | None) -> NumberTable:
     """One row per metric; `whole` are the ground truth context's values on all its slots."""
     first = ("all truth",) if whole is not None else ()
     table = _table("", *first, "truth", "rollout", "difference", "95 % interval", "verdict")
