@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from coordeval.documents import read_toml, refuse_unknown_keys
 from coordeval.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONFIG_NAME = "coordeval.toml"
 
@@ -40,11 +38,10 @@ DECODE_TYPES: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What coordeval.toml sets; None or empty where it is silent. Paths are absolute.
+    """What coordeval.toml sets; None or empty where it is silent.
 
-    `decode` holds values of the types of `DECODE_TYPES`.
-
-    `source` is the file that was read, None where there is none.
+    Paths are absolute, and without `..` but for those behind a link. `decode` holds values of the
+    types of `DECODE_TYPES`. `source` is the file that was read, None where there is none.
     """
 
     source: Path | None = None
@@ -89,9 +86,9 @@ def load_defaults(cwd: Path, *, near: Path | None = None) -> Defaults:
         if key in raw:
             if not isinstance(raw[key], str):
                 raise ConfigError(f"{path}: {key!r} must be a string")
-            values[key] = path.parent / raw[key] if key in _PATH_KEYS else raw[key]
+            values[key] = _beside(path, raw[key]) if key in _PATH_KEYS else raw[key]
     if "dialect" in values and values["dialect"].endswith(".toml"):  # a file, not a name
-        values["dialect"] = str(path.parent / values["dialect"])
+        values["dialect"] = str(_beside(path, values["dialect"]))
     for key in _TABLE_KEYS:
         if key in raw:
             if not isinstance(raw[key], dict):
@@ -115,6 +112,16 @@ def _decode_values(raw: dict[str, Any], where: str) -> dict[str, Any]:
         except OverflowError:
             raise ConfigError(f"{where} {key} is too large") from None
     return values
+
+
+def _beside(source: Path, written: str) -> Path:
+    """A path of the file `source`, absolute, without the `..` that lead through no link."""
+    path = source.parent / written
+    out = Path(path.anchor)
+    for part in path.parts[1:]:
+        leads_back = part == ".." and out.name != ".." and not out.is_symlink()
+        out = out.parent if leads_back else out / part
+    return out
 
 
 __all__ = ["CONFIG_NAME", "DECODE_TYPES", "Defaults", "find_config", "load_defaults"]

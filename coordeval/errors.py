@@ -11,6 +11,7 @@ CoordevalError            2   anything a user can mend; printed as one line, wit
 |   |-- RunNotWritten     3   a run directory that can be written no more (a full disk, say)
 |   |   |-- CheckpointNotSaved  3   a training checkpoint (training.loop.checkpoints)
 |   |   `-- LogNotWritten       3   a training log line (training.loop.train_log)
+|   |-- HeadLost          3   the head of a Ray cluster that went away (engines.ray_head)
 |   |-- TrainingDiverged  3   a loss or gradient that is no number (training.loop.nonfinite)
 |   `-- LoaderWorkerLost  3   a data loader that was killed (training.loop.lost_worker)
 `-- NotComparable         4   other ground truth, other protocol, no common ids

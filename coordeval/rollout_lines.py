@@ -245,11 +245,14 @@ def _check_sum(raw: Any, line: bytes, frame: CoordFrame) -> None:
     """Refuse a damaged line. No flip of bits puts a space behind a colon or keys in another order.
 
     So a line in another form was written anew by a program, which may have changed it on purpose.
+    In coordeval's own form an edit cannot be told from damage: both leave valid JSON and valid
+    fields, and for whatever the two checksums are there is damage that explains them (at any place
+    exactly one pattern of 32 bits). So such a line is refused until its checksum is taken out.
     """
     if isinstance(raw, dict) and line.startswith(_HEAD) and not _sum_fits(raw, frame):
         raise DataError(
-            f"damaged: its checksum does not fit its content; {MEND}; "
-            f'if it was changed on purpose, delete its "{CHECKSUM_KEY}"'
+            f"damaged: its checksum does not fit its content; {MEND}; if it was changed on "
+            f'purpose, delete the field "{CHECKSUM_KEY}" from the line, to read it as it stands'
         )
 
 

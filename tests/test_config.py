@@ -1,5 +1,7 @@
 """coordeval.toml: found upwards, paths absolute, unknown keys refused with the nearest one."""
 
+from pathlib import Path
+
 import pytest
 
 from coordeval.config import Defaults, load_defaults
@@ -16,6 +18,37 @@ def test_the_nearest_file_upwards_applies_with_absolute_paths(tmp_path):
     got = load_defaults(inner)
     assert got.data == tmp_path / "d" / "x.jsonl"
     assert (got.frame, got.decode, got.dialect) == ("unit-1000", {"seed": 3}, None)
+
+
+@pytest.mark.parametrize("key", ["data", "image_root", "prompt", "runs_dir", "synonyms"])
+def test_paths_are_told_without_steps_back(tmp_path, key):
+    """A path that leaves the file's folder is the plain path of what it names."""
+    folder = tmp_path / "fixtures"
+    folder.mkdir()
+    (folder / "coordeval.toml").write_text(f'{key} = "../other/./x"\n')
+    assert str(getattr(load_defaults(folder), key)) == str(tmp_path / "other" / "x")
+    (folder / "coordeval.toml").write_text(f'{key} = "{tmp_path}/a/../../../../../../../../x"\n')
+    assert str(getattr(load_defaults(folder), key)) == str(Path("/x"))
+
+
+def test_a_dialect_file_is_told_without_steps_back(tmp_path):
+    """A declared dialect is a path too; a dialect's name is none."""
+    folder = tmp_path / "fixtures"
+    folder.mkdir()
+    (folder / "coordeval.toml").write_text('dialect = "../mine.toml"\n')
+    assert load_defaults(folder).dialect == str(tmp_path / "mine.toml")
+
+
+def test_a_step_back_behind_a_link_keeps_its_meaning(tmp_path):
+    """`link/../x` is beside what the link leads to, not beside the link."""
+    (tmp_path / "far" / "inside").mkdir(parents=True)
+    (tmp_path / "far" / "x.jsonl").write_text("far")
+    (tmp_path / "x.jsonl").write_text("near")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "inside")
+    (tmp_path / "coordeval.toml").write_text('data = "link/../x.jsonl"\n')
+    assert load_defaults(tmp_path).data.read_text() == "far"
+    (tmp_path / "coordeval.toml").write_text('data = "link/../../x.jsonl"\n')
+    assert load_defaults(tmp_path).data.read_text() == "near"
 
 
 def test_a_file_beside_the_checkpoint_applies_but_not_one_inside(tmp_path):

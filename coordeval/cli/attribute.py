@@ -12,6 +12,7 @@ from coordeval.cli.naming import (
     SemanticThresholdOption,
     SynonymsOption,
     scoring_protocol,
+    warn_of_idle_synonyms,
 )
 from coordeval.cli.score import (
     DialectOption,
@@ -69,6 +70,7 @@ def attribute(
     base = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
     rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
     result = score_run(base, protocol=rules, score_source=scores.value)
+    warn_of_idle_synonyms(result)
     if result.status == "empty":
         raise RunIncomplete(f"{run}: nothing to attribute: it holds no rollout without error")
     found = attribute_result(result)

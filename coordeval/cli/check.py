@@ -12,6 +12,7 @@ from coordeval.cli.naming import (
     SemanticThresholdOption,
     SynonymsOption,
     scoring_protocol,
+    warn_of_idle_synonyms,
 )
 from coordeval.cli.score import (
     DialectOption,
@@ -94,6 +95,7 @@ def check(
     try:
         rules = scoring_protocol(run, synonyms, semantic, semantic_threshold, name=protocol)
         scored = _scored(run, rules, scores, dialect, field_order, frame)
+        warn_of_idle_synonyms(scored)
         if update_baseline:
             _update(scored, run, baseline)
             return

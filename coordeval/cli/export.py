@@ -13,6 +13,7 @@ from coordeval.cli.naming import (
     SemanticThresholdOption,
     SynonymsOption,
     scoring_protocol,
+    warn_of_idle_synonyms,
 )
 from coordeval.cli.score import (
     DialectOption,
@@ -76,7 +77,9 @@ def export(
         image_prefix=image_prefix,
     )
     rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
-    done = export_run(score_run(opened, protocol=rules), to.value, out, context)
+    result = score_run(opened, protocol=rules)
+    warn_of_idle_synonyms(result)
+    done = export_run(result, to.value, out, context)
     if json_output:
         from coordeval.jsonl import dump_line
 

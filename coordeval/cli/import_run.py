@@ -21,11 +21,18 @@ def import_run(
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write.")],
     dialect: Annotated[
-        str,
-        typer.Option(metavar="NAME|FILE.toml|auto", help="How objects are written; auto proposes."),
-    ] = "coordjson",
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml|auto",
+            help="How objects are written; auto proposes.  "
+            "[default: coordeval.toml's, or coordjson]",
+        ),
+    ] = None,
     frame: Annotated[
-        str | None, typer.Option(help="What a bin means.  [default: the dialect's, or coordexp]")
+        str | None,
+        typer.Option(
+            help="What a bin means.  [default: coordeval.toml's, the dialect's, or coordexp]"
+        ),
     ] = None,
     gt_space: Annotated[
         str | None,
@@ -55,15 +62,19 @@ def import_run(
     Examples: coordeval import out/monitor_dumps --step 300 --out runs/step-300;
     coordeval score runs/step-300
     """
+    from coordeval.cli.reading import reading_defaults
     from coordeval.errors import ConfigError
     from coordeval.exchange.importing import ImportOptions
+    from coordeval.parsers.dialects import DEFAULT_DIALECT
 
     if step is not None and per_step:
         raise ConfigError("--step and --per-step: choose one")
+    if dialect is None:
+        dialect, frame = reading_defaults(dumps[0], frame)
     options = ImportOptions(
         sources=tuple(dumps),
         out=out,
-        dialect=dialect,
+        dialect=dialect or DEFAULT_DIALECT,
         frame=frame,
         gt_space=gt_space,
         checkpoint=checkpoint,

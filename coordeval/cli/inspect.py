@@ -13,6 +13,7 @@ from coordeval.cli.naming import (
     SemanticThresholdOption,
     SynonymsOption,
     scoring_protocol,
+    warn_of_idle_synonyms,
 )
 from coordeval.cli.score import (
     DialectOption,
@@ -74,6 +75,7 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
     rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
     result = _scored_sample(opened, sample_index, rules)
+    warn_of_idle_synonyms(result)
     if image_id is not None:
         _show_one(
             result,

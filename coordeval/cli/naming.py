@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from coordeval.metrics.names.mapper import NameMapper
     from coordeval.metrics.names.matching import NameMatching
     from coordeval.metrics.protocols import Protocol
+    from coordeval.metrics.result import ScoreResult
 
 SynonymsOption = Annotated[
     Path | None,
@@ -57,10 +58,13 @@ def name_matching(
     mappers: list[NameMapper] = []
     path = synonyms or load_defaults(Path.cwd(), near=near).synonyms
     if path is not None:
+        from coordeval.data.synonym_lines import synonym_lines
         from coordeval.data.synonyms_file import read_synonyms
         from coordeval.metrics.names.synonyms import SynonymNames
 
-        mappers.append(SynonymNames(read_synonyms(path), source=str(path)))
+        groups = read_synonyms(path)
+        lines = synonym_lines(path, groups)
+        mappers.append(SynonymNames(groups, source=str(path), lines=lines))
     if semantic is not None:
         from coordeval.metrics.names.embedding import DEFAULT_THRESHOLD
         from coordeval.metrics.names.sentence_model import load_sentence_model
@@ -92,10 +96,20 @@ def scoring_protocol(
     return replace(rules, names=name_matching(near, synonyms, semantic, semantic_threshold))
 
 
+def warn_of_idle_synonyms(result: ScoreResult) -> None:
+    """Say on stderr which groups of synonyms hold no class of the data set, in one line."""
+    from coordeval.metrics.names.idle import idle_groups
+    from coordeval.reports.printable import printable
+
+    for sentence in idle_groups(result.rules, result.columns.universe):
+        typer.echo(f"warning: {printable(sentence)}", err=True)
+
+
 __all__ = [
     "SemanticOption",
     "SemanticThresholdOption",
     "SynonymsOption",
     "name_matching",
     "scoring_protocol",
+    "warn_of_idle_synonyms",
 ]

@@ -12,6 +12,7 @@ from coordeval.cli.naming import (
     SemanticThresholdOption,
     SynonymsOption,
     scoring_protocol,
+    warn_of_idle_synonyms,
 )
 from coordeval.cli.score import (
     DialectOption,
@@ -70,8 +71,10 @@ def overlay(
         "dropped": dropped,
     }
     rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
+    result = score_run(opened, protocol=rules)
+    warn_of_idle_synonyms(result)
     scene, picture = overlay_image(
-        score_run(opened, protocol=rules),
+        result,
         image_id,
         image_root=image_root or opened.image_root,
         hidden=frozenset(name for name, keep in shown.items() if not keep),

@@ -42,21 +42,32 @@ def read_as(run: Run, *, dialect: str | None, field_order: str | None, frame: st
 def by_default(run: Run, frame: str | None) -> tuple[str | None, str | None]:
     """Dialect and frame of coordeval.toml, for what run.json and the option `frame` leave open.
 
-    They are said on stderr. Where a dialect is named by an option its own frame holds, so that
-    this is not asked. Raises ConfigError for a file that is wrong.
+    As `reading_defaults`, which is not asked where run.json names the dialect.
+    """
+    if run.meta.get("dialect") is not None:
+        return None, frame
+    return reading_defaults(run.path, frame, frame_is_open=run.meta.get("frame") is None)
+
+
+def reading_defaults(
+    source: Path, frame: str | None, *, frame_is_open: bool = True
+) -> tuple[str | None, str | None]:
+    """Dialect and frame of coordeval.toml for texts that say neither; None where it is silent.
+
+    For runs, bare files and dumps alike: `source` is where the texts stand, `frame` the option,
+    which overrides. What is taken is said on stderr. Where a dialect is named by an option its own
+    frame holds, so that this is not asked. Raises ConfigError for a file that is wrong.
     """
     from coordeval.config import load_defaults
     from coordeval.reports.printable import printable
 
-    if run.meta.get("dialect") is not None:
-        return None, frame
-    defaults = load_defaults(Path.cwd(), near=run.path)
-    if frame is None and run.meta.get("frame") is None:
+    defaults = load_defaults(Path.cwd(), near=source)
+    if frame is None and frame_is_open:
         frame = defaults.frame
     taken = [f"dialect {defaults.dialect}"] if defaults.dialect is not None else []
     taken += [f"frame {frame}"] if frame is not None and frame == defaults.frame else []
     if taken:
-        typer.echo(printable(f"{run.path}: {', '.join(taken)} of {defaults.source}"), err=True)
+        typer.echo(printable(f"{source}: {', '.join(taken)} of {defaults.source}"), err=True)
     return defaults.dialect, frame
 
 
@@ -96,4 +107,4 @@ def _field_order(text: str | None) -> FieldOrder | None:
     raise ConfigError(f"--field-order {text!r}: use desc_first or geometry_first")
 
 
-__all__ = ["by_default", "read_as"]
+__all__ = ["by_default", "read_as", "reading_defaults"]

@@ -13,6 +13,7 @@ from coordeval.cli.naming import (
     SemanticThresholdOption,
     SynonymsOption,
     scoring_protocol,
+    warn_of_idle_synonyms,
 )
 from coordeval.cli.report_training import (
     AccumulationOption,
@@ -235,7 +236,9 @@ def _scored(
     scored = []
     for run in opened:
         on_stage(f"scoring {printable(run.name, limit=40)}")
-        scored.append((run, score_run(run, protocol=protocol)))
+        result = score_run(run, protocol=protocol)
+        warn_of_idle_synonyms(result)
+        scored.append((run, result))
     return shown_runs(scored)
 
 

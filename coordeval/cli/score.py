@@ -13,6 +13,7 @@ from coordeval.cli.naming import (
     SemanticThresholdOption,
     SynonymsOption,
     scoring_protocol,
+    warn_of_idle_synonyms,
 )
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def _finish(
 ) -> None:
     from coordeval.errors import DataError, RunIncomplete
 
+    warn_of_idle_synonyms(result)
     not_stored: DataError | None = None
     if folder is not None:
         from coordeval.metrics.write import write_score

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 
 from coordeval.data.contract import read_side
-from coordeval.data.federated import read_federated, read_frequency
+from coordeval.data.federated import NEGATIVE, NOT_EXHAUSTIVE, read_federated, read_frequency
 from coordeval.data.images import upright_size
 from coordeval.data.paths import resolve_image
 from coordeval.errors import DataError
@@ -52,6 +52,13 @@ class CocoSource:
     def count(self) -> int:
         """Images, those without annotations included."""
         return len(self.images)
+
+    @property
+    def is_federated(self) -> bool:
+        """Whether a class has a frequency, or an image says what it was judged for (LVIS)."""
+        return any(category.frequency is not None for category in self.categories) or any(
+            NEGATIVE in raw or NOT_EXHAUSTIVE in raw for raw in self.images
+        )
 
     def geometry_fallbacks(self) -> dict[str, int]:
         """Annotations per reason for which `poly` took the box; empty for `bbox`."""

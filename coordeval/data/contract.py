@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from coordeval.coords import CoordFrame, frame_named
 from coordeval.data.federated import read_federated
+from coordeval.data.federated_classes import read_classes
 from coordeval.data.objects import read_object
 from coordeval.errors import ConfigError, DataError
 from coordeval.quoting import shown
 from coordeval.records import Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from coordeval.records import FederatedLabels, GroundTruthObject
+    from coordeval.records import Category, FederatedLabels, GroundTruthObject
 
+_T = TypeVar("_T")
 RECORD_KEYS = frozenset(
     {
         "coord_space",
@@ -45,7 +48,10 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordHeader:
-    """A checked record but for its objects, which are still as written."""
+    """A checked record but for its objects, which are still as written.
+
+    `classes` are those that its metadata names as `federated_categories`.
+    """
 
     id: str
     image: str
@@ -54,6 +60,7 @@ class RecordHeader:
     image_id: int | None
     metadata: dict[str, Any]
     federated: FederatedLabels | None
+    classes: tuple[Category, ...]
     frame: CoordFrame
     bins: bool
     raw_objects: list[Any]
@@ -82,7 +89,8 @@ def check_header(raw: Any, frame: CoordFrame) -> tuple[RecordHeader | None, list
     metadata = raw.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         faults.append(Fault("bad_value", "'metadata' must be a JSON object"))
-    federated = _federated(metadata, faults)
+    federated = _of_metadata(read_federated, metadata, faults)
+    classes = _of_metadata(read_classes, metadata, faults)
     bins = _coord_space_is_bins(raw, faults)
     frame = _frame(raw, frame, faults)
     if faults or image is None or width is None or height is None:
@@ -97,6 +105,7 @@ def check_header(raw: Any, frame: CoordFrame) -> tuple[RecordHeader | None, list
         image_id=image_id,
         metadata=metadata or {},
         federated=federated,
+        classes=classes or (),
         frame=frame,
         bins=bins,
         raw_objects=objects,
@@ -207,9 +216,11 @@ def _sample_id(raw: dict[str, Any], image: str | None, faults: list[Fault]) -> s
     return value
 
 
-def _federated(metadata: Any, faults: list[Fault]) -> FederatedLabels | None:
+def _of_metadata(
+    read: Callable[[dict[str, Any]], _T], metadata: Any, faults: list[Fault]
+) -> _T | None:
     try:
-        return read_federated(metadata) if isinstance(metadata, dict) else None
+        return read(metadata) if isinstance(metadata, dict) else None
     except DataError as error:
         faults.append(Fault("bad_value", f"'metadata' {error}"))
         return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from coordeval.coords import FRAMES, CoordFrame, Rounding, coord_token, quantise
 from coordeval.data.export_coco import coco_document
+from coordeval.data.federated_classes import CLASSES, write_all_classes, write_classes
 from coordeval.data.objects import write_object
 from coordeval.errors import DataError
 from coordeval.jsonl import dump_line
@@ -34,8 +35,8 @@ class ConversionCounts:
 
     `clamped` counts coordinates beyond the grid, `clamped_objects` the objects that held them,
     `widened` boxes that would have collapsed. `fallbacks`: polygons that became boxes, by reason.
-    `lines_left_out`: COCO cannot hold lines. `classes_lost`: names of a COCO class list without an
-    object, which JSONL has no place for.
+    `lines_left_out`: COCO cannot hold lines. `classes_lost`: names of a COCO class list that no
+    image mentions, which JSONL has no place for.
     """
 
     images: int = 0
@@ -104,6 +105,7 @@ def _records(
         counts.images += 1
         counts.objects += len(sample.objects)
         seen.update(obj.desc for obj in sample.objects)
+        seen.update(item["name"] for item in (record.get("metadata") or {}).get(CLASSES) or ())
         yield record
     if dataset.categories is not None:
         counts.classes_lost = sum(category.name not in seen for category in dataset.categories)
@@ -115,6 +117,8 @@ def _raw_and_samples(dataset: Dataset) -> Iterator[tuple[dict[str, Any], Sample]
         for _, raw, _, sample in dataset.iter_records():
             yield raw, sample
         return
+    classes = {category.id: category for category in dataset.coco.categories}
+    listed = write_all_classes(classes.values()) if dataset.coco.is_federated else {}
     for sample in dataset.iter_samples():
         record: dict[str, Any] = {
             "image": sample.image,
@@ -122,8 +126,10 @@ def _raw_and_samples(dataset: Dataset) -> Iterator[tuple[dict[str, Any], Sample]
             "width": sample.width,
             "height": sample.height,
         }
-        if sample.metadata:
-            record["metadata"] = sample.metadata
+        metadata = sample.metadata | (listed or write_classes(sample, classes))
+        listed = {}
+        if metadata:
+            record["metadata"] = metadata
         yield record | {"objects": [{}] * len(sample.objects)}, sample
 
 

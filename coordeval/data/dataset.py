@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.coco import CocoGeometry, CocoSource, load_coco, looks_like_coco
 from coordeval.data.contract import read_header, read_objects, to_sample
+from coordeval.data.federated_classes import mentioned_classes
 from coordeval.data.paths import resolve_image
 from coordeval.errors import ConfigError, DataError
 from coordeval.jsonl import bounded_lines, load_json
@@ -37,18 +38,28 @@ MAX_DOCUMENT_BYTES = 4 << 30
 class Dataset:
     """An opened dataset file; iterating reads it anew, so it can be gone through many times.
 
-    `sha256` is of the file's bytes as they lie on the disk. `categories` is the full class list of
-    a COCO file, None for JSONL. `frame` holds for records in bins that name none.
+    `sha256` is of the file's bytes as they lie on the disk. `frame` holds for records in bins that
+    name none.
     """
 
     path: Path
     sha256: str
     image_root: Path
-    categories: tuple[Category, ...] | None
     frame: CoordFrame
     need_images: bool
     format: Literal["jsonl", "coco"]
     coco: CocoSource | None = None
+
+    @cached_property
+    def categories(self) -> tuple[Category, ...] | None:
+        """The full class list of a COCO file; of a JSONL the classes that its records name.
+
+        None for a JSONL whose records name none (see `federated_classes`), which is the rule.
+        Raises DataError with file and line where they contradict each other.
+        """
+        if self.coco is not None:
+            return self.coco.categories
+        return mentioned_classes(dataset_lines(self.path), str(self.path))
 
     def iter_samples(self) -> Iterator[Sample]:
         """Samples in file order; DataError names file and line, or the COCO image or annotation.
@@ -118,7 +129,6 @@ def open_dataset(
         path=path,
         sha256=file_sha256(path),
         image_root=root,
-        categories=coco.categories if coco is not None else None,
         frame=frame_named(frame) if isinstance(frame, str) else frame,
         need_images=need_images,
         format="jsonl" if coco is None else "coco",

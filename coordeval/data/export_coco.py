@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coordeval.data.coco import IMAGE_KEYS
+from coordeval.data.federated_classes import CLASSES, with_unlisted, write_category
 from coordeval.data.geometry import area_px
 from coordeval.data.objects import hull_px
 from coordeval.records import Category
@@ -20,11 +21,13 @@ def coco_document(dataset: Dataset) -> tuple[dict[str, Any], int]:
     """The COCO document of a dataset, and how many lines it had to leave out.
 
     Image ids are the dataset's where every image has its own, else 1, 2, ...; so are category ids,
-    by description. `area` is the dataset's, else that of the geometry. Empty in, empty lists out.
+    by description. Classes that its records name (federated data) keep ids and frequencies. `area`
+    is the dataset's, else that of the geometry. Empty in, empty lists out.
     """
     samples = list(dataset.iter_samples())
     image_ids = _image_ids(samples)
-    categories = dataset.categories or _categories(samples)
+    categories = _categories(samples, dataset.categories)
+    name_of_id = {category.id: category.name for category in categories}
     id_of_name = {category.name: category.id for category in categories}
     annotations: list[dict[str, Any]] = []
     lines = 0
@@ -33,25 +36,22 @@ def coco_document(dataset: Dataset) -> tuple[dict[str, Any], int]:
             if obj.kind == "line":
                 lines += 1
                 continue
-            annotation = _annotation(obj, image_id, id_of_name[obj.desc])
+            category_id = _category_id(obj, name_of_id, id_of_name)
+            annotation = _annotation(obj, image_id, category_id)
             annotations.append({"id": len(annotations) + 1, **annotation})
     document = {
         "images": [
             _image(sample, image_id) for sample, image_id in zip(samples, image_ids, strict=True)
         ],
         "annotations": annotations,
-        "categories": [_category(category) for category in categories],
+        "categories": [write_category(category) for category in categories],
     }
     return document, lines
 
 
-def _category(category: Category) -> dict[str, Any]:
-    plain: dict[str, Any] = {"id": category.id, "name": category.name}
-    return plain if category.frequency is None else plain | {"frequency": category.frequency}
-
-
 def _image(sample: Sample, image_id: int) -> dict[str, Any]:
-    extra = {key: value for key, value in sample.metadata.items() if key not in IMAGE_KEYS}
+    kept_apart = IMAGE_KEYS | {CLASSES}
+    extra = {key: value for key, value in sample.metadata.items() if key not in kept_apart}
     own = {
         "id": image_id,
         "file_name": sample.image,
@@ -68,12 +68,19 @@ def _image_ids(samples: Sequence[Sample]) -> list[int]:
     return list(range(1, len(samples) + 1))
 
 
-def _categories(samples: Sequence[Sample]) -> tuple[Category, ...]:
-    """Distinct descriptions in alphabetical order, with the dataset's ids where they are clear."""
+def _categories(
+    samples: Sequence[Sample], listed: tuple[Category, ...] | None
+) -> tuple[Category, ...]:
+    """The class list and what it lacks; without one the distinct descriptions.
+
+    Those in alphabetical order, with the dataset's ids where they are clear.
+    """
     ids_of_name: dict[str, set[int | None]] = {}
     for sample in samples:
         for obj in sample.objects:
             ids_of_name.setdefault(obj.desc, set()).add(obj.category_id)
+    if listed:
+        return with_unlisted(listed, ids_of_name)
     given = [next(iter(ids)) for ids in ids_of_name.values() if len(ids) == 1]
     clear = [category_id for category_id in given if category_id is not None]
     if len(clear) == len(ids_of_name) == len(set(clear)):
@@ -82,6 +89,15 @@ def _categories(samples: Sequence[Sample]) -> tuple[Category, ...]:
     return tuple(
         Category(id=number, name=name) for number, name in enumerate(sorted(ids_of_name), start=1)
     )
+
+
+def _category_id(
+    obj: GroundTruthObject, name_of_id: dict[int, str], id_of_name: dict[str, int]
+) -> int:
+    """An object's own id where it is one of its name: two classes may share a name."""
+    if obj.category_id is not None and name_of_id.get(obj.category_id) == obj.desc:
+        return obj.category_id
+    return id_of_name[obj.desc]
 
 
 def _annotation(obj: GroundTruthObject, image_id: int, category_id: int) -> dict[str, Any]:

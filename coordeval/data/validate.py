@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.contract import check_header, read_header_object
 from coordeval.data.dataset import dataset_lines, image_root_hint, read_coco_document
+from coordeval.data.federated_classes import MentionedClasses
 from coordeval.data.objects import read_object
 from coordeval.data.paths import resolve_image
 from coordeval.data.problems import (
@@ -149,6 +150,7 @@ class _JsonlWalk:
         self.num_images = 0
         self.num_objects = 0
         self._line_of_id: dict[str, int] = {}
+        self._classes = MentionedClasses()
 
     def walk(self) -> None:
         """Check every line; a damaged archive ends the walk with a malformed line."""
@@ -208,6 +210,10 @@ class _JsonlWalk:
         if other != number:
             text = f"id {shown(header.id)} is already on line {other}"
             self.log.add("duplicate_id", place, text)
+        try:
+            self._classes.add(header.classes, number)
+        except DataError as error:
+            self.log.add("duplicate_id", place, f"'metadata' {error}")
         path = self._resolve(place, header.image)
         if path is not None:
             self.jobs.append(ImageJob(place, path, header.width, header.height))

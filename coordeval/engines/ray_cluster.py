@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
-import socket
 import sys
 import threading
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from coordeval.engines.ray_address import AUTO, LOCAL, check_address, reach
+from coordeval.engines.ray_head import let_us_speak_first
 from coordeval.engines.ray_words import divide_stdout, join_stdout
 from coordeval.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-AUTO, LOCAL = "auto", "local"
-_CONNECT_S = 5.0
-_SETTINGS = 4  # type of an HTTP/2 frame
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +36,7 @@ class Node:
 def require_ray() -> Any:
     """The ray module with `ray.data`; MissingExtraError where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    let_us_speak_first()
     try:
         import ray
         import ray.data
@@ -79,6 +75,10 @@ class Cluster:
         """How many replicas of this need the whole cluster can hold at this moment."""
         return sum(node.room(need) for node in self.nodes())
 
+    def head(self) -> str:
+        """HOST:PORT of the head."""
+        return str(self._ray.get_runtime_context().gcs_address)
+
     def here(self) -> str:
         """Id of the node that this process runs on."""
         return str(self._ray.get_runtime_context().get_node_id())
@@ -92,24 +92,6 @@ class Cluster:
         self._ours = False
 
 
-def check_address(address: str) -> str:
-    """The address without spaces; ConfigError for one that cannot be meant."""
-    address = address.strip()
-    if address in {AUTO, LOCAL}:
-        return address
-    if "@" in address:  # a password, which must not be repeated
-        raise ConfigError("--ray-address: write HOST:PORT, auto or local, without user or password")
-    if address.startswith("ray://"):
-        raise ConfigError(
-            f"--ray-address {address}: images and results would go through Ray's client proxy; run "
-            "this on a machine of the cluster (ray job submit), with auto or HOST:6379"
-        )
-    match = re.fullmatch(r"\[?([^\[\]/@\s]+)\]?:(\d{1,5})", address)
-    if match is None or not 0 < int(match.group(2)) < 65536:
-        raise ConfigError(f"--ray-address {address!r}: write HOST:PORT, auto or local")
-    return address
-
-
 def _check_same(wanted: str, connected: str) -> None:
     """Refuse another cluster than the connected one; a host has many names, so ports are told."""
     if wanted not in {AUTO, LOCAL} and wanted.rpartition(":")[2] != connected.rpartition(":")[2]:
@@ -118,7 +100,7 @@ def _check_same(wanted: str, connected: str) -> None:
 
 def _connect(ray: Any, address: str) -> None:
     if address not in {AUTO, LOCAL}:
-        _reach(address)
+        reach(address)
     options: dict[str, Any] = {"address": address, "log_to_driver": False}
     if address == LOCAL:
         options["include_dashboard"] = False
@@ -130,29 +112,6 @@ def _connect(ray: Any, address: str) -> None:
         start = "start one with ray start --head, or give --ray-address HOST:PORT or local"
         hint = f"; {start}" if address == AUTO else ""
         raise ConfigError(f"--ray-address {address}: no Ray cluster: {reason}{hint}") from None
-
-
-def _reach(address: str) -> None:
-    """Refuse an address where nobody or nothing like Ray answers, for which it waits minutes.
-
-    Ray's head speaks HTTP/2 (gRPC) and begins with a SETTINGS frame (RFC 9113, 3.4 and 6.5); with
-    TLS only the connection is tried.
-    """
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as line:
-            if os.environ.get("RAY_USE_TLS", "0").lower() not in {"0", "", "false"}:
-                return
-            line.sendall(_PREFACE)
-            frame = line.recv(9)
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise ConfigError(f"--ray-address {address}: cannot be reached: {reason}") from None
-    if len(frame) < 4 or frame[3] != _SETTINGS:
-        raise ConfigError(
-            f"--ray-address {address}: what answers there is no Ray cluster (the port of "
-            "ray start --head is 6379 unless set)"
-        )
 
 
 @contextmanager
@@ -168,4 +127,4 @@ def _own_handlers() -> Iterator[None]:
         signal.signal(signal.SIGTERM, kept)
 
 
-__all__ = ["Cluster", "Node", "check_address", "require_ray"]
+__all__ = ["Cluster", "Node", "require_ray"]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from coordeval.engines.extras import MODULES, has_extra
 from coordeval.engines.opening import open_source, refuse_options_of_others
 from coordeval.engines.parallel import WorkerSettings
-from coordeval.engines.ray_cluster import Cluster, check_address, require_ray
+from coordeval.engines.ray_address import check_address
+from coordeval.engines.ray_cluster import Cluster, require_ray
 from coordeval.engines.ray_engine import Pace, RayEngine
 from coordeval.engines.vllm_settings import (
     CPU_MAX_SEQUENCES,

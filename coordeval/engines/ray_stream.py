@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.engines.ray_desk import Desk
 from coordeval.engines.ray_engine import StreamLost
+from coordeval.engines.ray_head import HeadWatch
 from coordeval.engines.ray_replica import Replica
 from coordeval.engines.ray_wire import pack, unpack
 from coordeval.engines.ray_words import quiet_data
@@ -51,22 +52,25 @@ class RayDataStream:
         self._need, self._replicas = need, replicas
         self._desk: Any = None
         self._answers: Generator[Answer] | None = None
+        self._head = HeadWatch(cluster.head())
 
     def __call__(
         self, blocks: Sequence[Block], pace: Pace, avoid: frozenset[str]
     ) -> Iterator[Answer]:
-        """As `Stream.__call__`; a round that was left early ends here."""
+        """As `Stream.__call__`; a round that was left early ends here. Raises HeadLost too."""
         if self._answers is not None:
             self._answers.close()
         self._answers = self._stream(blocks, pace, avoid)
         return self._answers
 
     def room(self) -> int:
-        """As `Stream.room`."""
-        return min(self._replicas, self._cluster.room(self._need))
+        """As `Stream.room`; raises HeadLost."""
+        with self._head.striking():
+            return min(self._replicas, self._cluster.room(self._need))
 
     def close(self) -> None:
         """End what is under way, and leave the cluster."""
+        self._head.close()
         if self._answers is not None:
             self._answers.close()
         if self._desk is not None:
@@ -81,13 +85,14 @@ class RayDataStream:
     ) -> Generator[Answer]:
         import ray
 
-        with _data_context():
+        with _data_context(), self._head.striking():
             answered = self._dataset(blocks, pace, avoid)
         tables = iter(answered.iter_batches(batch_size=None, batch_format="pyarrow"))
         with quiet_data(), closing(tables):
             while True:
                 try:
-                    table = next(tables, None)
+                    with self._head.striking():
+                        table = next(tables, None)
                 except (ray.exceptions.RayError, RuntimeError, OSError) as error:
                     text = " ".join(str(error).split())[:300]
                     raise StreamLost(f"{type(error).__name__}: {text}") from None

@@ -8,7 +8,7 @@ the class universe have no category and cannot enter; `count/unknown_class` coun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,13 +21,12 @@ from coordeval.metrics.coco_engine import (
     EngineName,
     evaluate,
 )
-from coordeval.metrics.iou import polygon_rle
+from coordeval.metrics.masks import Masks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from coordeval.metrics.columns import Columns
-    from coordeval.metrics.iou import Shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +153,7 @@ def tie_ranks(
 
 def _with_truth_masks(columns: Columns, truth: CocoTruth) -> CocoTruth:
     gt = columns.gt
-    masks = _masks(gt.shapes, columns.sizes_wh, np.arange(len(gt)))
+    masks = Masks(gt.shapes, columns.sizes_wh, np.arange(len(gt)))
     return CocoTruth(
         image_ids=truth.image_ids,
         sizes_wh=truth.sizes_wh,
@@ -176,21 +175,8 @@ def _with_detection_masks(
         object_category=detections.object_category,
         boxes_xywh=detections.boxes_xywh,
         scores=detections.scores,
-        masks=_masks(columns.pred.shapes, columns.sizes_wh, np.flatnonzero(keep)),
+        masks=Masks(columns.pred.shapes, columns.sizes_wh, np.flatnonzero(keep)),
     )
-
-
-def _masks(shapes: Shapes, sizes_wh: NDArray[np.int64], rows: NDArray[np.int64]) -> list[Any]:
-    """Run-length masks; an object that is only a box is drawn as its rectangle."""
-    out = []
-    for row in rows.tolist():
-        points = shapes.polygons.get(row)
-        if points is None:
-            x1, y1, x2, y2 = shapes.boxes[row].tolist()
-            points = [x1, y1, x2, y1, x2, y2, x1, y2]
-        width, height = sizes_wh[shapes.image[row]].tolist()
-        out.append(polygon_rle(points, width, height))
-    return out
 
 
 __all__ = ["COCO_KEYS", "CocoNumbers", "coco_numbers", "tie_ranks", "to_xywh"]

@@ -52,12 +52,10 @@ def lvis_metrics(
     The numbers are None where a class with ground truth has no category id, so that nobody knows
     which images were judged for it.
     """
-    images = np.array(
-        [entry.index for entry in columns.images if entry.federated is not None], dtype=np.int64
-    )
+    images = federated_images(columns)
     if not len(images):
         return {}
-    judged = _judged_rows(columns, scores, images)
+    judged = judged_rows(columns, scores, images)
     out: dict[str, float | None] = {
         "lvis/images": len(images),
         "lvis/unjudged": int(judged.unjudged.sum()),
@@ -79,7 +77,14 @@ def lvis_metrics(
     return out | _summary(outcome, columns)
 
 
-class _Judged(NamedTuple):
+def federated_images(columns: Columns) -> NDArray[np.int64]:
+    """The images that say which classes they were judged for, in run order."""
+    return np.array(
+        [entry.index for entry in columns.images if entry.federated is not None], dtype=np.int64
+    )
+
+
+class Judged(NamedTuple):
     """Per prediction whether it takes part, is of a class nobody looked for, or one too many."""
 
     kept: NDArray[np.bool_]
@@ -87,9 +92,8 @@ class _Judged(NamedTuple):
     over_limit: NDArray[np.bool_]
 
 
-def _judged_rows(
-    columns: Columns, scores: NDArray[np.float64], images: NDArray[np.int64]
-) -> _Judged:
+def judged_rows(columns: Columns, scores: NDArray[np.float64], images: NDArray[np.int64]) -> Judged:
+    """What becomes of each of `columns.pred` (with `scores`) in the federated `images`."""
     pred, gt = columns.pred, columns.gt
     step = len(columns.universe.names) + 1
     known = (pred.class_code != UNKNOWN_CLASS) & np.isin(pred.shapes.image, images)
@@ -98,10 +102,10 @@ def _judged_rows(
     for image in images.tolist():
         labels = columns.images[image].federated
         assert labels is not None
-        codes = _codes(columns, labels.negative_ids)
+        codes = class_codes(columns, labels.negative_ids)
         looked_for.append(np.array(codes, dtype=np.int64) + image * step)
     asked = np.isin(pred.shapes.image * step + pred.class_code, np.concatenate(looked_for))
-    return _Judged(kept=best & asked, unjudged=best & ~asked, over_limit=known & ~best)
+    return Judged(kept=best & asked, unjudged=best & ~asked, over_limit=known & ~best)
 
 
 def _within_limit(
@@ -116,7 +120,7 @@ def _within_limit(
     return out
 
 
-def _codes(columns: Columns, category_ids: Sequence[int]) -> list[int]:
+def class_codes(columns: Columns, category_ids: Sequence[int]) -> list[int]:
     """Class codes of category ids; ids of classes outside the universe have none and no matter."""
     known = columns.category_codes
     return sorted({known[number] for number in category_ids if number in known})
@@ -135,9 +139,9 @@ def _truth(columns: Columns, images: NDArray[np.int64]) -> FederatedTruth:
     for image in images.tolist():
         labels = columns.images[image].federated
         assert labels is not None
-        negative[image + 1] = [code + 1 for code in _codes(columns, labels.negative_ids)]
+        negative[image + 1] = [code + 1 for code in class_codes(columns, labels.negative_ids)]
         not_exhaustive[image + 1] = [
-            code + 1 for code in _codes(columns, labels.not_exhaustive_ids)
+            code + 1 for code in class_codes(columns, labels.not_exhaustive_ids)
         ]
     return FederatedTruth(
         truth=CocoTruth(
@@ -179,4 +183,12 @@ def _mean_known(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-__all__ = ["AP_KEYS", "AR_KEYS", "lvis_metrics"]
+__all__ = [
+    "AP_KEYS",
+    "AR_KEYS",
+    "Judged",
+    "class_codes",
+    "federated_images",
+    "judged_rows",
+    "lvis_metrics",
+]

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from coordeval.records import Category
     from coordeval.runs import Run
 
-METRICS_VERSION = "1"
+METRICS_VERSION = "2"
 
 
 def score_run(
@@ -217,7 +217,7 @@ def _protocol_json(protocol: Protocol, source: str, columns: Columns) -> dict[st
 def _versions(engine: EngineName | None) -> dict[str, str]:
     return {
         "coordeval": coordeval.__version__,
-        "parser": str(getattr(parsers, "PARSER_VERSION", "1")),
+        "parser": parsers.PARSER_VERSION,
         "metrics": METRICS_VERSION,
         "coco_engine": engine or default_engine(),
         **engine_versions(),

@@ -36,6 +36,10 @@ class SparseRows:
         out[places] = values
         return out
 
+    def places(self, row: int) -> NDArray[np.int32]:
+        """Where one row is not `fill`, in rising order."""
+        return self._rows[row][0]
+
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[row] for row in range(len(self)))
 

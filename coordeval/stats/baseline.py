@@ -7,10 +7,7 @@ and the versions that made them; no text, no boxes, no images. The same run give
 from __future__ import annotations
 
 import hashlib
-import math
-import zlib
-from base64 import b64decode, b64encode
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +15,18 @@ import orjson
 
 from coordeval.errors import DataError, NotComparable
 from coordeval.jsonl import dump_line, load_json
-from coordeval.quoting import shown
 from coordeval.runs import write_atomically
-from coordeval.stats.coco_matches import CocoMatches
 from coordeval.stats.coco_stats import run_matches
 from coordeval.stats.image_table import ImageTable
+from coordeval.stats.packed_matches import pack_matches
 from coordeval.stats.recipe_book import recipes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from coordeval.metrics.columns import Columns
     from coordeval.metrics.result import ScoreResult
 
-MAX_MATCH_VALUES = 1 << 28
 MAX_COUNT = 1e15
 BASELINE_FORMAT = "coordeval-baseline/1"
 _DEFINING_VERSIONS = ("parser", "metrics")
@@ -47,7 +40,6 @@ _FIELDS = (
     "per_image",
     "coco_matches",
 )
-_MATCH_ARRAYS = tuple(field.name for field in fields(CocoMatches))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +72,7 @@ def make_baseline(result: ScoreResult, *, name: str) -> Baseline:
         versions=dict(result.versions),
         metrics=dict(result.metrics),
         per_image=_per_image(result),
-        coco_matches=_pack(run_matches(result)),
+        coco_matches=pack_matches(run_matches(result)),
     )
 
 
@@ -91,14 +83,6 @@ def ground_truth_of(columns: Columns) -> dict[str, Any]:
     objects (name, coordinates to 1e-6 pixels, crowd, area) in any order, judged for the same
     classes.
     """
-    return {
-        "sha256": _truth_hash(columns),
-        "images": columns.num_images,
-        "objects": len(columns.gt),
-    }
-
-
-def _truth_hash(columns: Columns, *, in_any_order: bool = True) -> str:
     gt = columns.gt
     objects: list[list[Any]] = [[] for _ in columns.images]
     for row, image in enumerate(gt.shapes.image.tolist()):
@@ -113,9 +97,8 @@ def _truth_hash(columns: Columns, *, in_any_order: bool = True) -> str:
                 round(float(gt.area[row]), 6),
             ]
         )
-    if in_any_order:
-        for held in objects:
-            held.sort()
+    for held in objects:
+        held.sort()
     digest = hashlib.sha256()
     for entry in sorted(columns.images, key=lambda entry: entry.id):
         # The default escapes keep lone surrogates of odd names.
@@ -123,7 +106,11 @@ def _truth_hash(columns: Columns, *, in_any_order: bool = True) -> str:
         if entry.federated is not None:
             line += [sorted(ids) for ids in astuple(entry.federated)]
         digest.update(repr(line).encode("utf-8", "backslashreplace") + b"\n")
-    return digest.hexdigest()
+    return {
+        "sha256": digest.hexdigest(),
+        "images": columns.num_images,
+        "objects": len(gt),
+    }
 
 
 def protocol_of(result: ScoreResult) -> dict[str, Any]:
@@ -146,82 +133,10 @@ def _per_image(result: ScoreResult) -> dict[str, list[Any]]:
     return out
 
 
-def _pack(matches: CocoMatches) -> dict[str, Any]:
-    """Arrays as shape, type and base64 of deflated bytes; flags as bits."""
-    return {
-        name: {
-            "shape": list(array.shape),
-            "type": array.dtype.str,
-            "data": b64encode(zlib.compress(_bytes_of(array), 9)).decode("ascii"),
-        }
-        for name in _MATCH_ARRAYS
-        for array in [np.ascontiguousarray(getattr(matches, name))]
-    }
-
-
-def _bytes_of(array: NDArray[Any]) -> bytes:
-    return (np.packbits(array) if array.dtype.kind == "b" else array).tobytes()
-
-
-def unpack_matches(raw: dict[str, Any]) -> CocoMatches:
-    """The match table of a baseline; DataError where it is not one.
-
-    Never unpacks more than the stated shapes take.
-    """
-    try:
-        matches = CocoMatches(**{name: _array_of(raw[name]) for name in _MATCH_ARRAYS})
-        _check_matches(matches)
-    except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
-        said = shown(repr(error), 200)
-        raise DataError(f"the baseline's match table cannot be read: {said}") from None
-    return matches
-
-
-def _array_of(raw: dict[str, Any]) -> NDArray[Any]:
-    shape, dtype = tuple(map(int, raw["shape"])), np.dtype(raw["type"])
-    count = math.prod(shape)
-    if min(shape, default=0) < 0 or count > MAX_MATCH_VALUES:
-        raise ValueError(f"shape {shape}")
-    num_bytes = (count + 7) // 8 if dtype.kind == "b" else count * dtype.itemsize
-    unpacker = zlib.decompressobj()
-    data = unpacker.decompress(b64decode(raw["data"], validate=True), num_bytes + 1)
-    if len(data) != num_bytes:
-        raise ValueError(f"{len(data)} bytes or more instead of {num_bytes}")
-    if dtype.kind != "b":
-        return np.frombuffer(data, dtype=dtype).reshape(shape)
-    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count)
-    return bits.astype(bool).reshape(shape)
-
-
-def _check_matches(matches: CocoMatches) -> None:
-    """ValueError where the arrays do not fit one another."""
-    (num,), positives = matches.image.shape, matches.positives
-    areas, num_images, num_classes = positives.shape
-    thresholds = matches.right.shape[1]
-    fits = (
-        matches.class_code.shape == matches.score.shape == matches.rank.shape == (num,)
-        and matches.right.shape == matches.counted.shape == (areas, thresholds, num)
-        and matches.in_range.shape == (areas, num)
-        and all(array.dtype.kind in "iufb" for array in (matches.score, positives))
-    )
-    within = fits and all(
-        codes.dtype.kind in "iu" and (not num or 0 <= codes.min() <= codes.max() < limit)
-        for codes, limit in ((matches.image, num_images), (matches.class_code, num_classes))
-    )
-    if not within or not all(
-        array.dtype.kind == "b" for array in (matches.right, matches.counted, matches.in_range)
-    ):
-        raise ValueError("its arrays do not fit one another")
-
-
 def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) -> None:
     """Raise NotComparable where the run was scored against other ground truth or otherwise."""
     here, there = ground_truth_of(result.columns), baseline.ground_truth
-    # Older baselines hold the hash of the objects in the order in which the run had them.
-    if there.get("sha256") not in (
-        here["sha256"],
-        _truth_hash(result.columns, in_any_order=False),
-    ):
+    if here["sha256"] != there.get("sha256"):
         raise NotComparable(
             f"{where}: made on other ground truth ({there.get('images')} images and "
             f"{there.get('objects')} objects there, {here['images']} and {here['objects']} here); "
@@ -328,6 +243,5 @@ __all__ = [
     "protocol_of",
     "read_baseline",
     "refuse_incomparable",
-    "unpack_matches",
     "write_baseline",
 ]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ ALPHA = 1 - CONFIDENCE
 # Two-sided 5 % and 80 % power under a normal approximation: 1.960 + 0.842 standard errors.
 DETECTABLE_ERRORS = 2.8016
 LEAST_SHARE_OF_DRAWS = 0.5
+DRAWS_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +44,48 @@ class Evidence:
 
 def draw_weights(
     num_images: int, num_draws: int, seed: int, order: NDArray[np.int64] | None = None
-) -> NDArray[np.int32]:
+) -> NDArray[np.integer[Any]]:
     """Weights (draws, images), each row summing to the number of images; no images, no columns.
 
     `order` says at which place of a canonical order each image stands, so that the same images
-    get the same weights in whatever order a run has them.
+    get the same weights in whatever order a run has them. A weight takes one byte, unless an image
+    is drawn so often that it does not fit.
     """
     rng = np.random.default_rng(seed)
-    weights = np.zeros((num_draws, num_images), dtype=np.int32)
+    weights: NDArray[np.integer[Any]] = np.zeros((num_draws, num_images), dtype=np.uint8)
     if num_images == 0:
         return weights
     for row in range(num_draws):
         chosen = rng.integers(0, num_images, size=num_images)
-        weights[row] = np.bincount(chosen, minlength=num_images)
-    return weights if order is None else weights[:, order]
+        times = np.bincount(chosen, minlength=num_images)
+        if times.max() > np.iinfo(weights.dtype).max:
+            weights = weights.astype(np.int32)
+        weights[row] = times if order is None else times[order]
+    return weights
+
+
+def drawn_parts(weights: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.float64]]:
+    """Every image once, then the draws of `weights` (draws, images), some rows at a time.
+
+    Always as many at a time: the last digits of sums of fractions depend on it.
+    """
+    for first in range(0, len(weights) + 1, DRAWS_AT_ONCE):
+        rows = weights[max(first - 1, 0) : first + DRAWS_AT_ONCE - 1].astype(np.float64)
+        yield rows if first else np.concatenate([np.ones((1, weights.shape[1])), rows])
+
+
+def with_whole(weights: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The draws (draws, images) behind a row in which every image stands once."""
+    return np.concatenate([np.ones((1, weights.shape[1]), dtype=weights.dtype), weights])
+
+
+def weighted_sums(weights: NDArray[np.integer[Any]], table: Any) -> NDArray[np.int64]:
+    """Sums of the rows of a sparse table of counts (images, N) under each draw: (draws, N)."""
+    # As the product of the whole lies in memory: what is summed up later keeps its order.
+    out = np.zeros((len(weights), table.shape[1]), dtype=np.int64, order="F")
+    for first in range(0, len(weights), 16):
+        out[first : first + 16] = weights[first : first + 16].astype(np.int64) @ table
+    return out
 
 
 def evidence(
@@ -117,6 +146,9 @@ __all__ = [
     "Evidence",
     "benjamini_hochberg",
     "draw_weights",
+    "drawn_parts",
     "evidence",
     "smallest_p",
+    "weighted_sums",
+    "with_whole",
 ]

@@ -12,7 +12,7 @@ from coordeval.metrics.catalogue import describe
 from coordeval.stats.bootstrap import ALPHA, benjamini_hochberg, evidence, smallest_p
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from coordeval.metrics.result import ScoreResult
     from coordeval.stats.replicates import Replicates
 
+IMAGES_AT_ONCE = 1024
 Verdict = Literal["better", "worse", "differs", "~"]
 
 # Coordinate masses from an engine's most probable tokens are lower bounds; this is how far off.
@@ -134,20 +135,26 @@ def _images_differ(
 
 def prediction_differences(a: ScoreResult, b: ScoreResult) -> NDArray[np.bool_]:
     """Images whose scored predictions differ in class, box, score or order."""
-    one, two = _signatures(a), _signatures(b)
-    return np.array([left != right for left, right in zip(one, two, strict=True)], dtype=bool)
+    both = zip(_signatures(a), _signatures(b), strict=True)
+    return np.array([left != right for left, right in both], dtype=bool)
 
 
-def _signatures(result: ScoreResult) -> list[bytes]:
+def _signatures(result: ScoreResult) -> Iterator[bytes]:
+    """Per image what its scored predictions are, some images at a time."""
     columns, pred = result.columns, result.columns.pred
-    table = np.column_stack([pred.shapes.boxes, pred.class_code, result.scores])
-    bounds = np.searchsorted(pred.shapes.image, np.arange(columns.num_images + 1)).tolist()
-    shapes = pred.shapes.polygons
-    out = []
-    for low, high in pairwise(bounds):
-        outline = repr([shapes.get(row) for row in range(low, high)]).encode() if shapes else b""
-        out.append(table[low:high].tobytes() + outline)
-    return out
+    bounds = np.searchsorted(pred.shapes.image, np.arange(columns.num_images + 1))
+    outlines = pred.shapes.polygons
+    for first in range(0, columns.num_images, IMAGES_AT_ONCE):
+        places = bounds[first : first + IMAGES_AT_ONCE + 1].tolist()
+        rows = slice(places[0], places[-1])
+        table = np.column_stack(
+            [pred.shapes.boxes[rows], pred.class_code[rows], result.scores[rows]]
+        )
+        for low, high in pairwise(places):
+            outline = b""
+            if outlines:
+                outline = repr([outlines.get(row) for row in range(low, high)]).encode()
+            yield table[low - places[0] : high - places[0]].tobytes() + outline
 
 
 def _judge(changes: list[Change]) -> list[Change]:

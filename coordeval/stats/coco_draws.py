@@ -1,4 +1,4 @@
-"""COCO AP and AR of resampled data sets, from match tables, without matching again.
+"""COCO AP of resampled data sets, from match tables, without matching again.
 
 A draw gives every image a whole weight: how often it stands in the resampled data set. The result
 equals pycocotools' on a data set in which each image stands that often, copies side by side.
@@ -15,33 +15,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from coordeval.stats.coco_matches import THRESHOLDS
+from coordeval.stats.coco_matching import THRESHOLDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from coordeval.stats.coco_matches import CocoMatches
 
 RECALL_POINTS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
-_NUM_T = len(THRESHOLDS)
+PART_HITS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionTable:
-    """What a draw of AP needs, laid out flat once.
+    """What a draw of AP needs of one area range and some `thresholds`, laid out flat once.
 
-    A segment is one (area, threshold, class); a group is the hits of one stretch in one segment.
+    A segment is one (threshold, class); a group is the hits of one stretch in one segment.
     `group_hits` and `group_counted` say how many hits and counted detections the stretch has
-    there, `hit_place` how many counted ones it has up to each hit. `base` (areas, stretches)
-    counts detections whose own size is in the range; `fix_*` are the few detections whose being
-    counted depends on the threshold. `*_base` and `*_fix` are places in their running sums.
+    there, `hit_place` how many counted ones it has up to each hit. `base` (stretches) counts
+    detections whose own size is in the range; `fix_*` are the few detections whose being counted
+    depends on the threshold. `*_base` and `*_fix` are places in their running sums.
     """
 
-    num_areas: int
+    thresholds: range
     num_classes: int
-    stretch_image: NDArray[np.int64]
+    stretch_image: NDArray[np.int32]
     base: NDArray[np.int64]
-    group_image: NDArray[np.int64]
+    group_image: NDArray[np.int32]
     group_base: NDArray[np.int64]
     group_fix: NDArray[np.int64]
     group_segment: NDArray[np.int64]
@@ -52,61 +54,57 @@ class PrecisionTable:
     segment_first_group: NDArray[np.int64]
     segment_base: NDArray[np.int64]
     segment_fix: NDArray[np.int64]
-    fix_image: NDArray[np.int64]
+    fix_image: NDArray[np.int32]
     fix_sign: NDArray[np.int64]
     some_hits_share_a_stretch: bool
 
 
-def precision_table(matches: CocoMatches) -> PrecisionTable:
-    """Lay out a match table, all area ranges that it has."""
-    num_areas = len(matches.positives)
+def precision_tables(matches: CocoMatches, area: int) -> Iterator[PrecisionTable]:
+    """Lay out one area range of a match table, as many thresholds at a time as have few hits."""
+    first, held = 0, 0
+    for threshold in range(len(THRESHOLDS)):
+        held += len(matches.right.places(area * len(THRESHOLDS) + threshold))
+        if held > PART_HITS and threshold > first:
+            yield _precision_table(matches, area, range(first, threshold))
+            first, held = threshold, len(matches.right.places(area * len(THRESHOLDS) + threshold))
+    yield _precision_table(matches, area, range(first, len(THRESHOLDS)))
+
+
+def _precision_table(matches: CocoMatches, area: int, thresholds: range) -> PrecisionTable:
+    num_classes, num = matches.num_classes, len(thresholds)
     stretch = _stretches(matches)
     edges = np.flatnonzero(np.concatenate([[True], stretch[1:] != stretch[:-1], [True]]))
     edges = edges if len(stretch) else np.zeros(1, dtype=np.int64)
     num_stretches = len(edges) - 1
-    num_classes = matches.positives.shape[2]
     first_of_class = np.searchsorted(matches.class_code, np.arange(num_classes))
     class_stretch = np.append(stretch, num_stretches)[first_of_class]
-    base = np.zeros((num_areas, num_stretches), dtype=np.int64)
-    for area in range(num_areas):
-        base[area] = np.bincount(stretch[matches.in_range[area]], minlength=num_stretches)
-    blocks = [
-        _block(matches, stretch, edges, area, threshold)
-        for area in range(num_areas)
-        for threshold in range(_NUM_T)
-    ]
+    blocks = [_block(matches, stretch, edges, area, threshold) for threshold in thresholds]
     step = num_stretches + 1
-    number = np.repeat(np.arange(len(blocks)), [len(block.stretch) for block in blocks])
+    number = np.repeat(np.arange(num), [len(block.stretch) for block in blocks])
     group_stretch = np.concatenate([block.stretch for block in blocks])
     hits = np.concatenate([block.hits for block in blocks])
-    fix_det = [_fixes(matches, number // _NUM_T, number % _NUM_T) for number in range(len(blocks))]
-    fix_key = np.concatenate([b * step + stretch[det] for b, det in enumerate(fix_det)])
-    fixed = np.concatenate(fix_det)
-    fix_block = np.repeat(np.arange(len(blocks)), [len(det) for det in fix_det])
-    segment_block = np.repeat(np.arange(len(blocks)), num_classes)
-    segment_stretch = np.tile(class_stretch, len(blocks))
-    code = matches.class_code[edges[group_stretch]]
-    group_segment = number * num_classes + code
+    fix_key = np.concatenate([b * step + stretch[block.fixes] for b, block in enumerate(blocks)])
+    group_segment = number * num_classes + matches.class_code[edges[group_stretch]]
+    segment_block = np.repeat(np.arange(num), num_classes)
+    segment_stretch = np.tile(class_stretch, num)
     return PrecisionTable(
-        num_areas=num_areas,
+        thresholds=thresholds,
         num_classes=num_classes,
         stretch_image=matches.image[edges[:-1]],
-        base=base,
+        base=np.bincount(stretch[matches.in_range[area]], minlength=num_stretches),
         group_image=matches.image[edges[group_stretch]],
-        group_base=number // _NUM_T * step + group_stretch,
+        group_base=group_stretch,
         group_fix=np.searchsorted(fix_key, number * step + group_stretch),
         group_segment=group_segment,
         group_hits=hits,
         group_counted=np.concatenate([block.counted for block in blocks]),
         group_first_hit=np.cumsum(hits) - hits,
         hit_place=np.concatenate([block.place for block in blocks]),
-        segment_first_group=np.searchsorted(
-            group_segment, np.arange(len(blocks) * num_classes + 1)
-        ),
-        segment_base=segment_block // _NUM_T * step + segment_stretch,
+        segment_first_group=np.searchsorted(group_segment, np.arange(num * num_classes + 1)),
+        segment_base=segment_stretch,
         segment_fix=np.searchsorted(fix_key, segment_block * step + segment_stretch),
-        fix_image=matches.image[fixed],
-        fix_sign=np.where(matches.counted[fix_block // _NUM_T, fix_block % _NUM_T, fixed], 1, -1),
+        fix_image=matches.image[np.concatenate([block.fixes for block in blocks])],
+        fix_sign=np.concatenate([block.signs for block in blocks]),
         some_hits_share_a_stretch=bool((hits > 1).any()),
     )
 
@@ -119,17 +117,19 @@ def _stretches(matches: CocoMatches) -> NDArray[np.int64]:
     return np.cumsum(new)
 
 
-def _fixes(matches: CocoMatches, area: int, threshold: int) -> NDArray[np.int64]:
-    """Detections that are counted although their own size is out of range, or the reverse."""
-    return np.flatnonzero(matches.counted[area, threshold] != matches.in_range[area])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
+    """One threshold: its groups, hits, and the detections that are counted otherwise than by size.
+
+    `fixes` are these, `signs` 1 where one is counted although its size is out of range, else -1.
+    """
+
     stretch: NDArray[np.int64]
     hits: NDArray[np.int64]
     counted: NDArray[np.int64]
     place: NDArray[np.int64]
+    fixes: NDArray[np.int32]
+    signs: NDArray[np.int64]
 
 
 def _block(
@@ -139,29 +139,33 @@ def _block(
     area: int,
     threshold: int,
 ) -> _Block:
-    """The groups and hits of one area range and threshold."""
-    before = np.concatenate([[0], np.cumsum(matches.counted[area, threshold])])
-    det = np.flatnonzero(matches.right[area, threshold])
+    """The groups, hits and fixes of one area range and threshold."""
+    row = area * len(THRESHOLDS) + threshold
+    counted = matches.counted(area, threshold)
+    before = np.concatenate([[0], np.cumsum(counted)])
+    det, fixes = matches.right.places(row), matches.moved.places(row)
     groups, hits = np.unique(stretch[det], return_counts=True)
     return _Block(
         stretch=groups,
         hits=hits,
         counted=before[edges[groups + 1]] - before[edges[groups]],
         place=before[det + 1] - before[edges[stretch[det]]],
+        fixes=fixes,
+        signs=np.where(counted[fixes], 1, -1),
     )
 
 
 def average_precision(
     table: PrecisionTable, weights: NDArray[np.int64], positives: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Mean interpolated precision (areas, thresholds, classes) of one draw; NaN without truth.
+    """Mean interpolated precision (thresholds, classes) of one draw; NaN without ground truth.
 
-    `weights` (images) are whole numbers, `positives` (areas, classes) that draw's ground truth.
-    The mean over the 101 recall points is taken as pycocotools takes it.
+    `weights` (images) are whole numbers, `positives` (classes) that draw's ground truth. The mean
+    over the 101 recall points is taken as pycocotools takes it.
     """
     precision, starts, sizes = _precision_at_hits(table, weights)
-    shape = (table.num_areas, _NUM_T, table.num_classes)
-    needed = _hits_needed(positives)[:, None, :, :]
+    shape = (len(table.thresholds), table.num_classes)
+    needed = _hits_needed(positives)
     reached = needed <= sizes.reshape(shape)[..., None]
     start, size = starts.reshape(shape)[..., None], sizes.reshape(shape)[..., None]
     place = start + np.minimum(needed - 1, size)
@@ -169,7 +173,7 @@ def average_precision(
     bins *= reached
     envelope = np.maximum.accumulate(bins[..., ::-1], axis=-1)[..., ::-1]
     out = np.asarray(envelope.mean(axis=-1), dtype=np.float64)
-    out[np.broadcast_to((positives == 0)[:, None, :], out.shape)] = np.nan
+    out[:, positives == 0] = np.nan
     return out
 
 
@@ -177,10 +181,10 @@ def _precision_at_hits(
     table: PrecisionTable, weights: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Precision at every hit of the draw, and per segment its first hit and number of hits."""
-    sums = np.zeros((table.num_areas, table.base.shape[1] + 1), dtype=np.int64)
-    np.cumsum(table.base * weights.take(table.stretch_image), axis=1, out=sums[:, 1:])
-    before = sums.ravel().take(table.group_base)
-    offset = sums.ravel().take(table.segment_base)
+    sums = np.zeros(len(table.base) + 1, dtype=np.int64)
+    np.cumsum(table.base * weights.take(table.stretch_image), out=sums[1:])
+    before = sums.take(table.group_base)
+    offset = sums.take(table.segment_base)
     if len(table.fix_image):
         fixes = np.zeros(len(table.fix_image) + 1, dtype=np.int64)
         np.cumsum(table.fix_sign * weights.take(table.fix_image), out=fixes[1:])
@@ -229,5 +233,5 @@ __all__ = [
     "RECALL_POINTS",
     "PrecisionTable",
     "average_precision",
-    "precision_table",
+    "precision_tables",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,21 +10,22 @@ from scipy import sparse
 
 from coordeval.metrics.classes import UNKNOWN_CLASS
 from coordeval.metrics.coco import to_xywh
-from coordeval.metrics.coco_engine import COCO_KEYS
-from coordeval.metrics.iou import polygon_rle
-from coordeval.stats.coco_draws import average_precision, precision_table
+from coordeval.metrics.masks import Masks
+from coordeval.stats.bootstrap import weighted_sums
+from coordeval.stats.coco_draws import average_precision, precision_tables
 from coordeval.stats.coco_matches import AREA_RANGES, THRESHOLDS, CocoObjects, match_coco
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
-    from coordeval.metrics.iou import Shapes
     from coordeval.metrics.result import ScoreResult
-    from coordeval.stats.coco_draws import PrecisionTable
     from coordeval.stats.coco_matches import CocoMatches
 
-# Name, area range, detections per image and class.
-_RECALLS = (
+Recall = tuple[str, int, int]
+"""Name, area range, detections per image and class."""
+COCO_RECALLS: tuple[Recall, ...] = (
     ("AR1", 0, 1),
     ("AR10", 0, 10),
     ("AR100", 0, 100),
@@ -35,50 +36,58 @@ _RECALLS = (
 SIZED_KEYS = ("APs", "APm", "APl")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CocoStatistics:
-    """One run's match table, ready for draws.
+def draw_coco(
+    matches: CocoMatches,
+    weights_BI: NDArray[np.integer[Any]],  # noqa: N803
+    *,
+    recalls: Sequence[Recall] = COCO_RECALLS,
+    groups: Mapping[str, NDArray[np.int64]] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """AP, AP50, AP75, APs, APm, APl, AR for B draws of I images; NaN where COCO has -1.
 
-    `recalled` holds, per AR number, right detections (images, thresholds x classes); `positives`
-    ordinary ground truth (images, areas x classes).
+    The first row and half of the others (rounded up) serve for APs, APm and APl, which cost as
+    much as all other numbers: their arrays are shorter. Numbers of area ranges that the matches
+    lack are NaN. `recalls` name the AR numbers, `groups` further AP over some classes (codes).
+    Each number is laid out in its turn, so that one table is held at a time.
     """
+    num_draws = len(weights_BI)
+    shape = (num_draws, matches.num_areas, matches.num_classes)
+    positives = weighted_sums(weights_BI, matches.positives).reshape(shape)
+    half = min(1 + num_draws // 2, num_draws)
+    out = {name: np.full(num_draws, np.nan) for name, _, _ in recalls}
+    out |= {key: np.full(half, np.nan) for key in SIZED_KEYS}
+    for name, area, limit in recalls:
+        if area < matches.num_areas:
+            right = weighted_sums(weights_BI, _recall_table(matches, area, limit))
+            out[name] = _mean_recall(right, positives[:, area])
+    by_class = _precisions(matches, 0, weights_BI, positives[:, 0])
+    out["AP"] = _means(by_class)
+    out["AP50"], out["AP75"] = _means(by_class[:, 0]), _means(by_class[:, 5])
+    out |= {name: _means(by_class[:, :, codes]) for name, codes in (groups or {}).items()}
+    for area, key in enumerate(SIZED_KEYS[: matches.num_areas - 1], start=1):
+        out[key] = _means(_precisions(matches, area, weights_BI[:half], positives[:half, area]))
+    return out
 
-    all_sizes: PrecisionTable
-    by_size: PrecisionTable | None
-    recalled: dict[str, tuple[int, Any]]
-    positives: Any
-    num_areas: int
-    num_classes: int
 
-    def draw(self, weights_BI: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:  # noqa: N803
-        """The twelve numbers (keys of COCO_KEYS) for B draws of I images; NaN where COCO has -1.
-
-        The first row and half of the others (rounded up) serve for APs, APm and APl, which cost
-        as much as all other numbers: their arrays are shorter. Without area ranges they are NaN.
-        """
-        num_draws = len(weights_BI)
-        shape = (num_draws, self.num_areas, self.num_classes)
-        positives = (weights_BI @ self.positives).reshape(shape)
-        half = 1 + num_draws // 2
-        out = {key: np.full(num_draws, np.nan) for key in COCO_KEYS}
-        out |= {key: np.full(min(half, num_draws), np.nan) for key in SIZED_KEYS}
-        for name, (area, table) in self.recalled.items():
-            out[name] = _mean_recall(weights_BI @ table, positives[:, area])
+def _precisions(
+    matches: CocoMatches,
+    area: int,
+    weights_BI: NDArray[np.integer[Any]],  # noqa: N803
+    positives_BK: NDArray[np.int64],  # noqa: N803
+) -> NDArray[np.float64]:
+    """Average precision per draw, threshold and class in one area range."""
+    out = np.zeros((len(weights_BI), len(THRESHOLDS), matches.num_classes))
+    for table in precision_tables(matches, area):
         for row, weights in enumerate(weights_BI):
-            (by_class,) = average_precision(self.all_sizes, weights, positives[row, :1])
-            out["AP"][row] = _mean(by_class)
-            out["AP50"][row], out["AP75"][row] = _mean(by_class[0]), _mean(by_class[5])
-            if self.by_size is None or row >= half:
-                continue
-            sized = average_precision(self.by_size, weights, positives[row, 1:])
-            for key, values in zip(SIZED_KEYS, sized, strict=True):
-                out[key][row] = _mean(values)
-        return out
+            values = average_precision(table, weights.astype(np.int64), positives_BK[row])
+            out[row, table.thresholds.start : table.thresholds.stop] = values
+    return out
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Per draw the mean of what is known; NaN where nothing is."""
+    known = [row[~np.isnan(row)] for row in values]
+    return np.array([row.mean() if len(row) else np.nan for row in known])
 
 
 def _mean_recall(
@@ -97,33 +106,18 @@ def _mean_recall(
     return out
 
 
-def coco_statistics(matches: CocoMatches) -> CocoStatistics:
-    """Lay a match table out for draws; numbers of area ranges that it lacks are NaN."""
-    areas, num_images, num_classes = matches.positives.shape
-    flat = matches.positives.transpose(1, 0, 2).reshape(num_images, areas * num_classes)
-    recalled = {
-        name: (area, _recall_table(matches, area, limit))
-        for name, area, limit in _RECALLS
-        if area < areas
-    }
-    return CocoStatistics(
-        all_sizes=precision_table(matches.areas(0, 1)),
-        by_size=precision_table(matches.areas(1, areas)) if areas > 1 else None,
-        recalled=recalled,
-        positives=sparse.csr_array(flat.astype(np.int64)),
-        num_areas=areas,
-        num_classes=num_classes,
-    )
-
-
 def _recall_table(matches: CocoMatches, area: int, limit: int) -> Any:
     """Right detections of at most `limit` per image and class: (images, thresholds x classes)."""
-    _, num_images, num_classes = matches.positives.shape
-    threshold, det = np.nonzero(matches.right[area] & (matches.rank < limit))
-    column = threshold * num_classes + matches.class_code[det]
-    ones = np.ones(len(det), dtype=np.int64)
-    shape = (num_images, len(THRESHOLDS) * num_classes)
-    return sparse.csr_array(sparse.coo_array((ones, (matches.image[det], column)), shape=shape))
+    images, columns = [], []
+    for threshold in range(len(THRESHOLDS)):
+        det = matches.right.places(area * len(THRESHOLDS) + threshold)
+        det = det[matches.rank[det] < limit]
+        images.append(matches.image[det])
+        columns.append(threshold * matches.num_classes + matches.class_code[det])
+    image, column = np.concatenate(images), np.concatenate(columns)
+    shape = (matches.positives.shape[0], len(THRESHOLDS) * matches.num_classes)
+    ones = np.ones(len(image), dtype=np.int64)
+    return sparse.csr_array(sparse.coo_array((ones, (image, column)), shape=shape))
 
 
 def run_matches(
@@ -145,13 +139,13 @@ def run_matches(
     if not copies:
         keep &= ~pred.is_copy
     rows = np.flatnonzero(keep)
-    xywh = to_xywh(pred.shapes.boxes)
+    boxes = to_xywh(pred.shapes.boxes[rows])
     detections = CocoObjects(
-        image=pred.shapes.image,
-        class_code=pred.class_code,
-        boxes_xywh=xywh,
-        area=xywh[:, 2] * xywh[:, 3],
-    ).rows(rows)
+        image=pred.shapes.image[rows],
+        class_code=pred.class_code[rows],
+        boxes_xywh=boxes,
+        area=boxes[:, 2] * boxes[:, 3],
+    )
     truth = CocoObjects(
         image=gt.shapes.image,
         class_code=gt.class_code,
@@ -159,9 +153,10 @@ def run_matches(
         area=gt.area,
     )
     if masks:
-        detections = _with_masks(detections, pred.shapes, rows, columns.sizes_wh, own_area=True)
-        every = np.arange(len(gt))
-        truth = _with_masks(truth, gt.shapes, every, columns.sizes_wh, own_area=False)
+        drawn = Masks(pred.shapes, columns.sizes_wh, rows)
+        # Detections are sized by their masks, as COCO does.
+        detections = replace(detections, masks=drawn, area=drawn.areas())
+        truth = replace(truth, masks=Masks(gt.shapes, columns.sizes_wh, np.arange(len(gt))))
     crowd = gt.crowd & (result.protocol["crowd"] == "ignore")
     return match_coco(
         detections,
@@ -174,36 +169,4 @@ def run_matches(
     )
 
 
-def _with_masks(
-    objects: CocoObjects,
-    shapes: Shapes,
-    rows: NDArray[np.int64],
-    sizes_wh: NDArray[np.int64],
-    *,
-    own_area: bool,
-) -> CocoObjects:
-    """The objects with run-length masks; detections are sized by their masks, as COCO does."""
-    from pycocotools import mask as mask_api
-
-    out = []
-    for row in rows.tolist():
-        points = shapes.polygons.get(row)
-        if points is None:
-            x1, y1, x2, y2 = shapes.boxes[row].tolist()
-            points = [x1, y1, x2, y1, x2, y2, x1, y2]
-        width, height = sizes_wh[shapes.image[row]].tolist()
-        out.append(polygon_rle(points, width, height))
-    area = objects.area
-    if own_area:
-        # One by one: pycocotools fails on a list of more than 255 masks (numpy 2).
-        area = np.array([mask_api.area(mask) for mask in out], dtype=np.float64)
-    return CocoObjects(
-        image=objects.image,
-        class_code=objects.class_code,
-        boxes_xywh=objects.boxes_xywh,
-        area=area,
-        masks=out,
-    )
-
-
-__all__ = ["SIZED_KEYS", "CocoStatistics", "coco_statistics", "run_matches"]
+__all__ = ["COCO_RECALLS", "SIZED_KEYS", "Recall", "draw_coco", "run_matches"]

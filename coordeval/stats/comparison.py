@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coordeval.errors import ConfigError
+from coordeval.metrics.names.idle import idle_groups
 from coordeval.stats.bootstrap import ALPHA, CONFIDENCE, draw_weights
 from coordeval.stats.changes import metric_changes, tally
 from coordeval.stats.drop_reasons import drop_rows
@@ -241,7 +242,11 @@ def compare_runs(
         protocol=results[0].protocol,
         versions=results[0].versions,
         mismatches=(*other_truth, *scores.mismatches),
-        notes=(*scores.notes, *_notes(pairing, labels)),
+        notes=(
+            *scores.notes,
+            *idle_groups(results[0].rules, results[0].columns.universe),
+            *_notes(pairing, labels),
+        ),
         options=options,
     )
 

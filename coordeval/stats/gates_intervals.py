@@ -5,18 +5,24 @@ The baseline's per-image statistics stand in for its run, so nothing is matched 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coordeval.metrics.coco_engine import COCO_KEYS
-from coordeval.stats.baseline import unpack_matches
-from coordeval.stats.bootstrap import draw_weights, evidence
-from coordeval.stats.coco_stats import coco_statistics
+from coordeval.stats.bootstrap import draw_weights, evidence, with_whole
+from coordeval.stats.coco_stats import draw_coco
 from coordeval.stats.gates_keys import absent_value
-from coordeval.stats.image_table import ImageTable
+from coordeval.stats.image_table import ImageTable, narrowed
+from coordeval.stats.packed_matches import unpack_matches
 from coordeval.stats.recipe_book import recipes_of
-from coordeval.stats.recipes import Constant, MeanOfClasses, PooledQuantile, Total, make_draws
+from coordeval.stats.recipes import (
+    Constant,
+    MeanOfClasses,
+    PooledQuantile,
+    Total,
+    replicate_recipes,
+)
 from coordeval.stats.replicates import replicate
 
 if TYPE_CHECKING:
@@ -31,7 +37,6 @@ if TYPE_CHECKING:
 NUM_DRAWS = 2000
 COCO_DRAWS = 400
 SEED = 0
-DRAWS_AT_ONCE = 250
 _WHERE_THEY_OCCUR = {"parse/detail/": "detail_", "parse/issue/": "has_issue_"}
 
 
@@ -44,7 +49,7 @@ class Intervals:
 
     def __init__(self, result: ScoreResult, baseline: Baseline | None) -> None:
         ids = [entry.id for entry in result.columns.images]
-        weights: NDArray[Any] = draw_weights(len(ids), NUM_DRAWS, SEED, _places(ids))
+        weights = draw_weights(len(ids), NUM_DRAWS, SEED, _places(ids))
         self._now = replicate([result], weights, coco_draws=COCO_DRAWS)[0].values
         self._base: dict[str, NDArray[np.float64]] = {}
         if baseline is not None:
@@ -87,29 +92,21 @@ class _StoredTable(ImageTable):
         columns = {name: values for name, values in baseline.per_image.items() if name != "id"}
         self.num_images = len(baseline.per_image["id"])
         self._columns = {
-            name: np.asarray(values, dtype=np.float64) for name, values in columns.items()
+            name: narrowed(np.asarray(values, dtype=np.float64)) for name, values in columns.items()
         }
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        stored = self._columns.get(name)
-        return np.zeros(self.num_images) if stored is None else stored
+        return super().__getitem__(name) if name in self else np.zeros(self.num_images)
 
 
 def _replicates_of(baseline: Baseline, result: ScoreResult) -> dict[str, NDArray[np.float64]]:
     """The baseline's metrics with every image once, then under each draw."""
     ids = baseline.per_image["id"]
-    drawn_weights = draw_weights(len(ids), NUM_DRAWS, SEED, _places(ids))
-    once = np.ones((1, len(ids)), dtype=drawn_weights.dtype)
-    weights: NDArray[Any] = np.concatenate([once, drawn_weights])
+    weights = draw_weights(len(ids), NUM_DRAWS, SEED, _places(ids))
     table = _StoredTable(baseline)
-    recipes = _recipes(baseline, result)
-    parts: dict[str, list[NDArray[np.float64]]] = {key: [] for key in recipes}
-    for start in range(0, len(weights), DRAWS_AT_ONCE):
-        draws = make_draws(table, weights[start : start + DRAWS_AT_ONCE])
-        for key, recipe in recipes.items():
-            parts[key].append(recipe.values(draws))
-    out = {key: np.concatenate(chunks) for key, chunks in parts.items()}
-    drawn = coco_statistics(unpack_matches(baseline.coco_matches)).draw(weights[: 1 + COCO_DRAWS])
+    out = replicate_recipes(_recipes(baseline, result), table, weights)
+    few = with_whole(weights[:COCO_DRAWS])
+    drawn = draw_coco(unpack_matches(baseline.coco_matches), few)
     out |= {f"coco/{key}": drawn[key] for key in COCO_KEYS}
     return {key: values for key, values in out.items() if _agrees(values[0], baseline, key)}
 

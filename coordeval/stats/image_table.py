@@ -1,20 +1,23 @@
-"""Per-image sufficient statistics of a scored run, as one matrix that draws are multiplied with."""
+"""Per-image sufficient statistics of a scored run, as a matrix that draws are multiplied with."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coordeval.metrics.classes import NAME_RULES
 from coordeval.metrics.health import detail_key
+from coordeval.metrics.tables import per_image_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from coordeval.metrics.result import ScoreResult
+
+CELLS_AT_ONCE = 1 << 19
 
 
 class ImageTable:
@@ -22,12 +25,12 @@ class ImageTable:
 
     The columns of `ScoreResult.per_image` with `one`, `alive` and what else the metrics need.
     Columns that are unknown for an image (tokens) hold 0 there and have a `has_<name>` beside
-    them.
+    them. Most are small counts, and are held as such.
     """
 
     def __init__(self, result: ScoreResult) -> None:
         self.num_images = result.columns.num_images
-        self._columns: dict[str, NDArray[np.float64]] = {}
+        self._columns: dict[str, NDArray[np.generic]] = {}
         self._add_per_image(result)
         self._add_counts(result)
         self._add_records(result)
@@ -36,29 +39,28 @@ class ImageTable:
         return name in self._columns
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        return self._columns[name]
+        return self._columns[name].astype(np.float64)
 
     @property
     def names(self) -> list[str]:
-        """All columns, in the order of `matrix`."""
+        """All columns, in the order of `matrices`."""
         return list(self._columns)
 
-    def matrix(self) -> NDArray[np.float64]:
-        """Columns side by side, (images, columns)."""
-        return np.column_stack(list(self._columns.values()))
+    def matrices(self) -> Iterator[NDArray[np.float64]]:
+        """Columns side by side, (images, columns), some of them at a time."""
+        names = self.names
+        width = max(32, CELLS_AT_ONCE // max(self.num_images, 1))
+        for first in range(0, len(names), width):
+            part = names[first : first + width]
+            yield np.column_stack([self[name] for name in part])
 
     def add(self, name: str, values: NDArray[np.generic]) -> None:
         """Store one column (images)."""
         assert values.shape == (self.num_images,)
-        self._columns[name] = values.astype(np.float64)
-
-    def add_all(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
-        """Store several columns."""
-        for name, values in columns.items():
-            self.add(name, values)
+        self._columns[name] = narrowed(values.astype(np.float64))
 
     def _add_per_image(self, result: ScoreResult) -> None:
-        table = result.per_image
+        table = per_image_table(result)  # not the result's own, which stays
         for name in table.columns:
             if name in ("id", "image", "image_id", "finish_reason"):
                 continue
@@ -97,14 +99,12 @@ class ImageTable:
         columns, records = result.columns, result.columns.records
         normalise = NAME_RULES[result.protocol["name_rule"]]
         known = columns.names.codes
-        unknown = {
-            desc: normalise(desc) not in known for desc in set(records.desc) if desc is not None
-        }
-        rows = [
-            row
-            for row in np.flatnonzero(columns.record_valid).tolist()
-            if unknown.get(records.desc[row] or "", False) and records.kind[row] != "line"
-        ]
+        unknown = {desc for desc in records.desc.distinct() if normalise(desc) not in known}
+        if not unknown:
+            return np.zeros(self.num_images, dtype=np.int64)
+        named = zip(columns.record_valid, records.desc, records.kind, strict=True)
+        wrong = (valid and desc in unknown and kind != "line" for valid, desc, kind in named)
+        rows = np.fromiter(wrong, dtype=bool, count=len(records))
         return self._count(columns.record_image[rows])
 
     def _add_records(self, result: ScoreResult) -> None:
@@ -114,26 +114,34 @@ class ImageTable:
         most = np.zeros(self.num_images)
         np.maximum.at(most, columns.record_image, copies)
         self.add("max_repeat", most)
-        details: dict[str, NDArray[np.int64]] = {}
+        details: dict[str, list[int]] = {}
         for row in np.flatnonzero(~columns.record_valid).tolist():
             detail = records.detail[row]
             if detail is None:
                 continue
             name = f"detail_{records.reason[row]}/{detail_key(detail)}"
-            column = details.setdefault(name, np.zeros(self.num_images, dtype=np.int64))
-            column[records.image[row]] += 1
-        self.add_all(details)
-        issues: dict[str, NDArray[np.bool_]] = {}
+            details.setdefault(name, []).append(records.image[row])
+        issues: dict[str, list[int]] = {}
         for entry in columns.images:
             for issue in entry.issues:
-                flags = issues.setdefault(
-                    f"has_issue_{issue}", np.zeros(self.num_images, dtype=bool)
-                )
-                flags[entry.index] = True
-        self.add_all(issues)
+                issues.setdefault(f"has_issue_{issue}", []).append(entry.index)
+        for name, images in (details | issues).items():
+            self.add(name, self._count(np.array(images)))
 
-    def _count(self, image: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _count(self, image: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         return np.bincount(image, minlength=self.num_images)
 
 
-__all__ = ["ImageTable"]
+def narrowed(values: NDArray[np.float64]) -> NDArray[np.generic]:
+    """The same numbers in the smallest type that holds them all exactly."""
+    if len(values):
+        low, high = values.min(), values.max()
+        for dtype in (np.int8, np.int16, np.int32):
+            limits = np.iinfo(dtype)
+            if limits.min <= low and high <= limits.max:
+                whole = values.astype(dtype)
+                return whole if bool((whole == values).all()) else values
+    return values
+
+
+__all__ = ["ImageTable", "narrowed"]

@@ -12,6 +12,7 @@ from coordeval.metrics.health import OTHER_DETAILS
 from coordeval.metrics.outliers import WORST_PERCENT
 from coordeval.metrics.protocols import COCO_THRESHOLDS
 from coordeval.stats.control_recipes import control_recipes
+from coordeval.stats.lvis_stats import lvis_recipes
 from coordeval.stats.recipes import (
     Constant,
     Harmonic,
@@ -116,7 +117,7 @@ def recipes_of(
         ("f1_dedup", "dedup_", scored.deduplicated),
     ):
         out |= _f1_recipes(result, table, family, prefix, matched)
-    return out | control_recipes(result)
+    return out | control_recipes(result) | lvis_recipes(result, table)
 
 
 def _f1_recipes(

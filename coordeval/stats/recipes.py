@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from coordeval.stats.bootstrap import drawn_parts
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from coordeval.stats.image_table import ImageTable
+
+ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,11 @@ class Draws:
     weights: NDArray[np.float64]
     sums: NDArray[np.float64]
     place: Mapping[str, int]
+
+    def few(self) -> Iterator[NDArray[np.float64]]:
+        """The weights, some rows at a time."""
+        for first in range(0, len(self.weights), ROWS_AT_ONCE):
+            yield self.weights[first : first + ROWS_AT_ONCE]
 
     def sum(self, name: str) -> NDArray[np.float64]:
         """The column's weighted sum per draw; 0 for a column that the run lacks."""
@@ -41,16 +50,28 @@ class Draws:
         return out
 
 
-def make_draws(table: ImageTable, weights: NDArray[np.integer[Any]]) -> Draws:
+def make_draws(table: ImageTable, weights: NDArray[np.float64]) -> Draws:
     """Sum every column of the table under each row of weights (B, images)."""
-    as_float = weights.astype(np.float64)
     names = table.names
+    parts = [weights @ part for part in table.matrices()]
     return Draws(
         table=table,
-        weights=as_float,
-        sums=as_float @ table.matrix(),
+        weights=weights,
+        sums=np.concatenate([np.zeros((len(weights), 0)), *parts], axis=1),
         place={name: number for number, name in enumerate(names)},
     )
+
+
+def replicate_recipes(
+    recipes: Mapping[str, Recipe], table: ImageTable, weights: NDArray[np.integer[Any]]
+) -> dict[str, NDArray[np.float64]]:
+    """Per key its value with every image once, then one per draw (weights: draws, images)."""
+    parts: dict[str, list[NDArray[np.float64]]] = {key: [] for key in recipes}
+    for part in drawn_parts(weights):
+        draws = make_draws(table, part)
+        for key, recipe in recipes.items():
+            parts[key].append(recipe.values(draws))
+    return {key: np.concatenate(chunks) for key, chunks in parts.items()}
 
 
 class Recipe(Protocol):
@@ -167,8 +188,8 @@ class Largest:
         """The largest value, per draw."""
         column = draws.table[self.column]
         order = np.argsort(-column, kind="stable")
-        first = np.argmax(draws.weights[:, order] > 0, axis=1)
-        return np.asarray(column[order][first], dtype=np.float64)
+        first = [np.argmax(rows[:, order] > 0, axis=1) for rows in draws.few()]
+        return np.asarray(column[order][np.concatenate(first)], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +209,11 @@ class Smallest:
         order = np.flatnonzero(known)[np.argsort(column[known], kind="stable")]
         if not len(order):
             return np.full(len(draws.weights), np.nan)
-        drawn = draws.weights[:, order] > 0
-        return np.where(drawn.any(axis=1), column[order][np.argmax(drawn, axis=1)], np.nan)
+        ordered, out = column[order], []
+        for rows in draws.few():
+            drawn = rows[:, order] > 0
+            out.append(np.where(drawn.any(axis=1), ordered[np.argmax(drawn, axis=1)], np.nan))
+        return np.concatenate(out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +270,9 @@ class Quantile:
         column, known = draws.table[self.column], draws.table[f"has_{self.column}"] > 0
         order = np.flatnonzero(known)[np.argsort(column[known], kind="stable")]
         ordered = column[order]
-        ends = np.cumsum(draws.weights[:, order], axis=1)
-        out = np.full(len(ends), np.nan)
-        for row, counts in enumerate(ends):
+        out = np.full(len(draws.weights), np.nan)
+        for row, weights in enumerate(draws.weights):
+            counts = np.cumsum(weights[order])
             total = counts[-1] if len(counts) else 0
             if total == 0:
                 continue
@@ -333,4 +357,5 @@ __all__ = [
     "Total",
     "WorstShare",
     "make_draws",
+    "replicate_recipes",
 ]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coordeval.metrics.classes import UNKNOWN_CLASS
 from coordeval.metrics.coco import tie_ranks
 from coordeval.metrics.coco_engine import COCO_KEYS
-from coordeval.stats.coco_stats import coco_statistics, run_matches
+from coordeval.stats.bootstrap import with_whole
+from coordeval.stats.coco_stats import draw_coco, run_matches
 from coordeval.stats.image_table import ImageTable
+from coordeval.stats.lvis_stats import lvis_draws
 from coordeval.stats.recipe_book import recipes_of
-from coordeval.stats.recipes import make_draws
+from coordeval.stats.recipes import replicate_recipes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from coordeval.metrics.result import ScoreResult
     from coordeval.stats.recipes import Recipe
 
-DRAWS_AT_ONCE = 250
 # Which part of COCO's draws is spent on what varies like AP itself.
 DEDUP_PART, TIES_PART = 2, 4
 
@@ -45,7 +46,7 @@ class Replicates:
 
 def replicate(
     results: Sequence[ScoreResult],
-    weights: NDArray[np.int32],
+    weights: NDArray[np.integer[Any]],
     *,
     coco_draws: int,
     progress: Callable[[str], None] = lambda _: None,
@@ -56,12 +57,11 @@ def replicate(
     of these, the range over orders of ties a quarter. A recipe that does not give the metric's own
     value with every image once is left out: no interval is better than a wrong one.
     """
-    ones = np.ones((1, weights.shape[1]), dtype=weights.dtype)
     progress("resampling")
     every_key = list(dict.fromkeys(key for result in results for key in result.metrics))
-    linear = [_linear(result, np.concatenate([ones, weights]), every_key) for result in results]
+    linear = [_linear(result, weights, every_key) for result in results]
     progress("resampling AP")
-    few = np.concatenate([ones, weights[:coco_draws]]).astype(np.int64)
+    few = with_whole(weights[:coco_draws])
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         waiting = [
             [pool.submit(_coco_family, result, few, family) for family in _families(result)]
@@ -88,15 +88,12 @@ class _Linear:
     table: ImageTable
 
 
-def _linear(result: ScoreResult, weights: NDArray[np.int32], every_key: Sequence[str]) -> _Linear:
+def _linear(
+    result: ScoreResult, weights: NDArray[np.integer[Any]], every_key: Sequence[str]
+) -> _Linear:
     table = ImageTable(result)
     recipes = recipes_of(result, table, every_key)
-    parts: dict[str, list[NDArray[np.float64]]] = {key: [] for key in recipes}
-    for start in range(0, len(weights), DRAWS_AT_ONCE):
-        draws = make_draws(table, weights[start : start + DRAWS_AT_ONCE])
-        for key, recipe in recipes.items():
-            parts[key].append(recipe.values(draws))
-    values = {key: np.concatenate(chunks) for key, chunks in parts.items()}
+    values = replicate_recipes(recipes, table, weights)
     return _Linear(values=values, recipes=recipes, table=table)
 
 
@@ -107,6 +104,8 @@ def _families(result: ScoreResult) -> list[str]:
         families.append("coco_dedup")
     if "coco_segm/AP" in result.metrics:
         families.append("coco_segm")
+    if result.metrics.get("lvis/AP") is not None:
+        families.append("lvis")
     return families
 
 
@@ -122,17 +121,21 @@ def _part(draws: int, part: int) -> int:
 
 
 def _coco_family(
-    result: ScoreResult, weights: NDArray[np.int64], family: str
+    result: ScoreResult, weights: NDArray[np.integer[Any]], family: str
 ) -> dict[str, NDArray[np.float64]]:
+    if family == "lvis":
+        return lvis_draws(result, weights)
     if family == "coco_dedup":
         weights = weights[: 1 + _part(len(weights) - 1, DEDUP_PART)]
     matches = run_matches(result, copies=family != "coco_dedup", masks=family == "coco_segm")
-    drawn = coco_statistics(matches).draw(weights)
+    drawn = draw_coco(matches, weights)
     return {f"{family}/{key}": drawn[key] for key in COCO_KEYS}
 
 
 def _tie_range(
-    result: ScoreResult, weights: NDArray[np.int64], known: Mapping[str, NDArray[np.float64]]
+    result: ScoreResult,
+    weights: NDArray[np.integer[Any]],
+    known: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[np.float64]]:
     """AP_tie_min and AP_tie_max: over the run's own order, the worst and the best found first."""
     pred = result.columns.pred
@@ -145,7 +148,7 @@ def _tie_range(
         paired = result.scored.aware.times_matched().astype(np.float64)
         for qualities in ([-best_iou], [best_iou, paired]):
             matches = run_matches(result, scores=tie_ranks(scores, qualities), num_areas=1)
-            values.append(coco_statistics(matches).draw(weights)["AP"])
+            values.append(draw_coco(matches, weights)["AP"])
     return {
         "coco/AP_tie_min": np.min(values, axis=0),
         "coco/AP_tie_max": np.max(values, axis=0),

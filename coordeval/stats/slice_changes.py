@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coordeval.stats.bootstrap import evidence
+from coordeval.stats.bootstrap import evidence, weighted_sums, with_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,14 +42,14 @@ class SliceChange:
 
 
 def slice_changes(
-    a: Sequence[SliceCounts], b: Sequence[SliceCounts], weights: NDArray[np.int32]
+    a: Sequence[SliceCounts], b: Sequence[SliceCounts], weights: NDArray[np.integer[Any]]
 ) -> list[SliceChange]:
     """Changes of all slices that hold anything, in the order of the slices.
 
     Slices of `a` and `b` are joined by kind and name; `weights` (draws, images).
     """
     out = []
-    drawn = weights.astype(np.float64)
+    drawn = with_whole(weights)
     for one, two in zip(a, b, strict=True):
         values_a, values_b = (_drawn_values(part, drawn) for part in (one, two))
         for column, name in enumerate(one.names):
@@ -94,17 +94,16 @@ def _change(
 
 
 def _totals(part: SliceCounts, column: int) -> tuple[int, int | None, int]:
-    wrong = None if part.wrong is None else int(part.wrong[:, column].sum())
-    return int(part.right[:, column].sum()), wrong, int(part.missed[:, column].sum())
+    wrong = None if part.wrong is None else int(part.wrong.sum(axis=0)[column])
+    return int(part.right.sum(axis=0)[column]), wrong, int(part.missed.sum(axis=0)[column])
 
 
-def _drawn_values(part: SliceCounts, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """F1 (or recall) per draw and slice, the whole data set first."""
-    weights = np.concatenate([np.ones((1, weights.shape[1])), weights])
-    right, missed = weights @ part.right, weights @ part.missed
-    below = right + missed
+def _drawn_values(part: SliceCounts, weights: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """F1 (or recall) per draw and slice."""
+    right, missed = weighted_sums(weights, part.right), weighted_sums(weights, part.missed)
+    below = (right + missed).astype(np.float64)
     if part.wrong is not None:
-        below = right + (missed + weights @ part.wrong) / 2
+        below = right + (missed + weighted_sums(weights, part.wrong)) / 2
     out = np.full(right.shape, np.nan)
     np.divide(right, below, out=out, where=below > 0)
     return out

@@ -7,12 +7,13 @@ ground truth; a wrong prediction to that of its own size or class, or of its ima
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from coordeval.metrics.classes import UNKNOWN_CLASS
-from coordeval.metrics.iou import box_edges
+from coordeval.metrics.iou import Shapes, box_edges
 from coordeval.metrics.tables import UNKNOWN_LABEL, headline_row
 from coordeval.stats.coco_matches import AREA_RANGES
 
@@ -26,20 +27,22 @@ COUNT_NAMES = ("0", "1", "2-4", "5-9", "10-19", "20+")
 SIZE_NAMES = {"s": "small (< 32 x 32 px)", "m": "medium", "l": "large (> 96 x 96 px)"}
 CROWDING_NAMES = ("apart", "overlapping (IoU < .2)", "crowded (IoU >= .2)")
 CROWDED_IOU = 0.2
+PART_OBJECTS = 1 << 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceCounts:
-    """Right, wrong and missed objects per image (images, slices) for one way of slicing.
+    """Right, wrong and missed objects per image for one way of slicing.
 
-    `wrong` is None where a wrong prediction cannot be put into a slice (crowding): recall only.
+    All are sparse tables (images, slices). `wrong` is None where a wrong prediction cannot be put
+    into a slice (crowding): recall only.
     """
 
     kind: str
     names: tuple[str, ...]
-    right: NDArray[np.float64]
-    wrong: NDArray[np.float64] | None
-    missed: NDArray[np.float64]
+    right: Any
+    wrong: Any | None
+    missed: Any
 
 
 def slice_counts(result: ScoreResult) -> list[SliceCounts]:
@@ -80,12 +83,11 @@ class _Rows:
         gt_slice: NDArray[np.int64],
         pred_slice: NDArray[np.int64] | None,
     ) -> SliceCounts:
-        def table(
-            rows: NDArray[np.int64], image: NDArray[np.int64], of: NDArray[np.int64]
-        ) -> NDArray[np.float64]:
-            out = np.zeros((self.num_images, len(names)))
-            np.add.at(out, (image[rows], of[rows]), 1)
-            return out
+        def table(rows: NDArray[np.int64], image: NDArray[np.int64], of: NDArray[np.int64]) -> Any:
+            ones = np.ones(len(rows), dtype=np.int32)
+            entries = ones, (image[rows].astype(np.int32), of[rows].astype(np.int32))
+            shape = self.num_images, len(names)
+            return sparse.csr_array(sparse.coo_array(entries, shape=shape))
 
         return SliceCounts(
             kind=kind,
@@ -119,13 +121,24 @@ def _by_size(result: ScoreResult, rows: _Rows) -> SliceCounts:
 
 def _by_crowding(result: ScoreResult, rows: _Rows) -> SliceCounts:
     """By the largest box IoU with another object of the image, whatever its class."""
-    gt = result.columns.gt
-    pairs = box_edges(gt.shapes, gt.shapes, minimum=0.0)
-    other = pairs.where((pairs.pred != pairs.gt) & (pairs.value > 0))
-    most = np.zeros(len(gt))
-    np.maximum.at(most, other.pred, other.value)
+    most = _most_overlapped(result.columns.gt.shapes)
     gt_slice = np.where(most >= CROWDED_IOU, 2, np.where(most > 0, 1, 0))
     return rows.counts("crowding", CROWDING_NAMES, gt_slice, None)
+
+
+def _most_overlapped(shapes: Shapes) -> NDArray[np.float64]:
+    """Per object the largest box IoU with another one of its image, some thousand at a time."""
+    most = np.zeros(len(shapes.image))
+    first = 0
+    while first < len(most):
+        last_image = shapes.image[min(first + PART_OBJECTS, len(most)) - 1]
+        stop = int(np.searchsorted(shapes.image, last_image, side="right"))
+        part = Shapes(image=shapes.image[first:stop], boxes=shapes.boxes[first:stop], polygons={})
+        pairs = box_edges(part, part, minimum=0.0)
+        other = pairs.where((pairs.pred != pairs.gt) & (pairs.value > 0))
+        np.maximum.at(most[first:stop], other.pred, other.value)
+        first = stop
+    return most
 
 
 def _by_class(result: ScoreResult, rows: _Rows) -> SliceCounts:

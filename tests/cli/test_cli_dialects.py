@@ -136,6 +136,37 @@ def test_coordeval_toml_says_how_a_bare_file_is_read(here):
     assert call("score", "q.jsonl")[0] == 2
 
 
+def test_coordeval_toml_says_how_a_dump_is_read_too(here):
+    """`import` takes dialect and frame as `score` of the bare file does: the same numbers, told."""
+    (here / "r.jsonl").write_text(lines_in(FOREIGN_DIALECTS["paligemma"]))
+    (here / "q.jsonl").write_text(lines_in(FOREIGN_DIALECTS["qwen3vl"]))
+    (here / "coordeval.toml").write_text('dialect = "paligemma"\n')
+    code, _, err = call("import", "r.jsonl", "--out", "p")
+    assert code == 0
+    assert err.count("r.jsonl: dialect paligemma of ") == 1
+    assert json.loads(call("score", "p", "--json")[1])["metrics"]["f1/0.95/f1"] == 1.0
+    # An option overrides both keys: the file's frame is not mixed with another dialect.
+    (here / "coordeval.toml").write_text('dialect = "paligemma"\nframe = "pixels"\n')
+    code, _, err = call("import", "q.jsonl", "--dialect", "qwen3vl", "--out", "o")
+    assert (code, "coordeval.toml" in err) == (0, False)
+    assert json.loads(call("score", "o", "--json")[1])["metrics"]["f1/0.95/f1"] == 1.0
+    (here / "coordeval.toml").write_text('dialect = "qwen3vl"\nframe = "pixels"\n')
+    assert call("import", "q.jsonl", "--out", "q")[0] == 0
+    assert call("import", "q.jsonl", "--frame", "square-1000", "--out", "s")[0] == 0
+    for run, options in (("q", ()), ("s", ("--frame", "square-1000"))):
+        bare = json.loads(call("score", "q.jsonl", *options, "--json")[1])
+        imported = json.loads(call("score", run, "--json")[1])
+        assert imported["reading"] == bare["reading"]
+        assert imported["metrics"]["f1/mean/f1"] == bare["metrics"]["f1/mean/f1"]
+    (here / "coordeval.toml").write_text('dialect = "auto"\n')
+    code, _, err = call("import", "r.jsonl", "--out", "a")
+    assert code == 0
+    assert "using paligemma" in err
+    (here / "coordeval.toml").write_text('dialect = "qwen4vl"\n')
+    assert call("import", "r.jsonl", "--out", "w")[0] == 2
+    assert not (here / "w").exists()
+
+
 @pytest.mark.parametrize("name", [*DIALECTS, *FOREIGN_DIALECTS])
 def test_auto_proposes_what_the_texts_are_written_in_or_says_what_is_open(here, name):
     """Never another dialect: the right one with its reason, or exit 2 with the table."""

@@ -11,6 +11,7 @@ from coordeval.cli.check import check
 from coordeval.cli.compare import compare
 from coordeval.cli.export import export
 from coordeval.cli.inspect import inspect_run
+from coordeval.cli.overlay import overlay
 from coordeval.cli.report import report
 from coordeval.cli.score import score, score_and_print
 from coordeval.errors import CoordevalError
@@ -18,7 +19,7 @@ from coordeval.metrics.names import sentence_model, stored
 from coordeval.metrics.names.embedding import EmbeddingNames
 
 APP = typer.Typer()
-for verb in (score, compare, check, report, attribute, export):
+for verb in (score, compare, check, report, attribute, export, overlay):
     APP.command(verb.__name__)(verb)
 APP.command("inspect")(inspect_run)
 QUICK = ("--draws", "100", "--coco-draws", "20")
@@ -184,6 +185,28 @@ def test_contradictions_end_with_one_line_and_exit_2(world, text, match):
         assert code == 2
         assert match in error
         assert "\n" not in error.strip()
+
+
+def test_a_group_without_a_class_is_one_warning_line(world):
+    """Every command that scores names group and line on stderr, once, and goes on."""
+    (world / "s.txt").write_text("couch: sofa\n\nzebra: stripy horse\n")
+    given = ("--synonyms", "s.txt")
+    said = "warning: s.txt: a group of synonyms holds no class of the dataset: 'zebra' (line 3)\n"
+    for verb in (
+        ("score", "a"),
+        ("check", "a", "--gate", "f1/0.50/f1>=1"),
+        ("attribute", "a"),
+        ("inspect", "a"),
+        ("export", "a", "--to", "csv", "-o", "o.csv"),
+        ("overlay", "a", "im0", "-o", "o.svg"),
+        ("report", "a", "-o", "r.html"),
+    ):
+        code, out, err = call(*verb, *given)
+        assert (code, err.count(said), said in out) == (0, 1, False), verb
+    (note,) = json.loads(call("compare", "a", "b", "--json", *QUICK, *given)[1])["notes"]
+    assert f"warning: {note}\n" == said
+    assert "'zebra' (line 3)" in call("compare", "a", "b", *QUICK, *given)[1].replace("\n", " ")
+    assert "warning" not in call("score", "a", "--synonyms", "names.toml")[2]
 
 
 @pytest.fixture

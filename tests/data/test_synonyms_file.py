@@ -2,6 +2,7 @@
 
 import pytest
 
+from coordeval.data.synonym_lines import synonym_lines
 from coordeval.data.synonyms_file import read_synonyms
 from coordeval.errors import ConfigError
 
@@ -68,3 +69,31 @@ def test_a_missing_or_binary_file_is_refused(tmp_path):
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
         read_synonyms(tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("s.toml", '# couch = ["x"]\ncouch = ["sofa"]\n\n"potted plant" = ["houseplant"]', (2, 4)),
+        ("s.toml", "[synonyms]\n'couch' = ['sofa',\n'settee']\n\"potted plant\"=['x']", (2, 4)),
+        ("s.toml", 'synonyms = {couch = ["sofa"], "potted plant" = ["houseplant"]}', (1, 1)),
+        ("s.json", '{"couch": ["sofa"],\n "potted plant": ["houseplant"]}', (1, 2)),
+        ("s.json", '{"couch":["sofa","couch"],"potted plant":["houseplant"]}', (1, 1)),
+        ("s.yaml", "couch: [sofa, settee]\npotted plant:\n- houseplant\n", (1, 2)),
+        ("s.txt", "\ufeff# names\n\ncouch: sofa, settee\r\n  potted plant :houseplant,\n", (3, 4)),
+    ],
+)
+def test_the_line_of_each_group_is_known(tmp_path, name, text, lines):
+    """In every form a message can say on which line a group stands."""
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert synonym_lines(path, read_synonyms(path)) == dict(zip(EXPECTED, lines, strict=True))
+
+
+def test_a_group_in_other_spelling_has_no_line(tmp_path):
+    """A key that is written with escapes is left out, not given another one's line."""
+    path = tmp_path / "s.json"
+    path.write_text('{"c\\u006fuch": ["sofa"],\n"k\\u00e4se": ["brie"]}')
+    groups = read_synonyms(path)
+    assert list(groups) == ["couch", "k\u00e4se"]
+    assert synonym_lines(path, groups) == {"k\u00e4se": 2}

@@ -14,7 +14,8 @@ import pytest
 from coordeval.engines.base import new_rollout
 from coordeval.engines.options import RolloutOptions
 from coordeval.engines.parallel import TRIES
-from coordeval.engines.ray_cluster import Node, _check_same, _reach, check_address
+from coordeval.engines.ray_address import check_address, reach
+from coordeval.engines.ray_cluster import Node, _check_same
 from coordeval.engines.ray_desk import Desk
 from coordeval.engines.ray_images import file_state, images_at_hand, read_file
 from coordeval.engines.ray_nodes import NodeFacts, check_facts, node_facts
@@ -205,7 +206,7 @@ def test_nobody_at_the_address_is_told_at_once():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound, but not listening
         with pytest.raises(ConfigError, match="cannot be reached"):
-            _reach(f"127.0.0.1:{held.getsockname()[1]}")
+            reach(f"127.0.0.1:{held.getsockname()[1]}")
 
 
 def test_a_process_is_in_one_cluster_at_a_time():
@@ -230,7 +231,7 @@ def test_another_server_is_told_from_a_cluster(reply):
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(ConfigError, match=r"no Ray cluster|cannot be reached"):
-            _reach(f"127.0.0.1:{server.getsockname()[1]}")
+            reach(f"127.0.0.1:{server.getsockname()[1]}")
         thread.join(timeout=10)
 
 

@@ -337,6 +337,33 @@ def test_lines_that_a_program_changed_and_wrote_anew_are_read_and_said(commands,
     assert commands.run(*words_of("compare", run, tmp_path)).code == 0
 
 
+def test_an_edit_in_our_own_form_is_refused_until_its_checksum_is_deleted(
+    commands, rollout_words, run, tmp_path
+):
+    """What nobody can tell from damage is refused, and the words of the refusal lead out of it."""
+    path = run / "rollouts.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    raw = json.loads(lines[4]) | {"text": '{"objects": []}'}
+    assert next(iter(raw)) == "id"
+    lines[4] = json.dumps(raw, separators=(",", ":")).encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+    ended = commands.run("score", run)
+    assert ended.code == 2
+    assert ended.error.startswith(f"error: {path}:5: damaged: its checksum does not fit")
+    assert f'if it was changed on purpose, delete the field "{CHECKSUM_KEY}"' in ended.error
+    assert "\n" not in ended.error.strip()
+    # As the message says: the field goes, the line stays in its form, and everybody reads it.
+    del raw[CHECKSUM_KEY]
+    lines[4] = json.dumps(raw, separators=(",", ":")).encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+    assert [item.text for item in open_run(run).rollouts()][4] == '{"objects": []}'
+    for verb in ("score", "compare"):
+        ended = commands.run(*words_of(verb, run, tmp_path))
+        assert (ended.code, "warning" in ended.stderr) == (0, False)
+    assert commands.run(*rollout_words(run)).code == 0
+    assert path.read_bytes() == b"".join(lines)
+
+
 def test_odd_values_keep_their_checksum(tmp_path):
     """Lone surrogates, numbers that are none, huge and whole ones: what is written is readable."""
     odd = [

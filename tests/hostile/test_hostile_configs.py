@@ -1,6 +1,7 @@
 """TOML and YAML of strangers: no objects, no growth, no depth, no repeated keys, in linear time."""
 
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -9,10 +10,11 @@ from coordeval.config import load_defaults
 from coordeval.data.class_list import read_class_list
 from coordeval.data.prompts import load_prompt
 from coordeval.documents import MAX_BYTES, parse_yaml, read_toml, read_yaml
-from coordeval.errors import ConfigError
+from coordeval.errors import ConfigError, RunMismatchError
 from coordeval.parsers.declared import read_declared
 from coordeval.stats.gates_files import read_gates_file
 from coordeval.training.config_file import load_config
+from coordeval.training.loop.run_folder import check_folder, write_folder
 
 
 def refused(read, path):
@@ -137,6 +139,22 @@ def test_billion_laughs_are_refused(tmp_path, levels):
     path.write_text(laughs(levels))
     assert "aliases" in refused(read_yaml, path)
     assert "aliases" in refused(load_config, path)
+
+
+@pytest.mark.parametrize("text", [laughs(60), "[" * 5000, "!!set {a, b}", "\xff", "- " * 3000])
+def test_the_stored_configuration_of_a_training_is_bounded_too(tmp_path, text):
+    """A folder's config.yaml may be anybody's: hostile, it costs one line and names no values."""
+    path = tmp_path / "train.yaml"
+    path.write_text("model: m\noutput_dir: out\ndata: {train: x.jsonl}\n")
+    config = load_config(path)
+    out = tmp_path / "out"
+    write_folder(out, replace(config, seed=config.seed + 1), {})
+    with pytest.raises(RunMismatchError, match="seed: 18 there, 17 here"):
+        check_folder(out, config)
+    (out / "config.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunMismatchError, match="its hash differs") as caught:
+        check_folder(out, config)
+    assert "\n" not in str(caught.value)
 
 
 def test_merge_keys_cannot_laugh_either(tmp_path):

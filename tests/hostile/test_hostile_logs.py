@@ -144,7 +144,10 @@ def test_a_baseline_unpacks_to_no_more_than_it_says(tmp_path, sound):
     DAMAGE["a bomb"](raw)
     path = tmp_path / "base.json"
     path.write_text(json.dumps(raw))
-    prepare = "from coordeval.stats.baseline import read_baseline, unpack_matches"
+    prepare = (
+        "from coordeval.stats.baseline import read_baseline; "
+        "from coordeval.stats.packed_matches import unpack_matches"
+    )
     used_mb, refusal = peak_mb(prepare, "unpack_matches(read_baseline(path).coco_matches)", path)
     assert used_mb < 40
     assert "match table" in refusal

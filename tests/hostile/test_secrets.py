@@ -10,7 +10,7 @@ from forked_commands import run_forked
 
 from coordeval.addresses import without_secrets
 from coordeval.data.prompts import load_prompt
-from coordeval.engines.ray_cluster import check_address
+from coordeval.engines.ray_address import check_address
 from coordeval.engines.server_address import parse_address
 from coordeval.errors import ConfigError
 from coordeval.training.loop.arguments import check_names

@@ -11,6 +11,8 @@ from coordeval.coords import frame_named
 from coordeval.errors import ConfigError
 from coordeval.metrics.attribution.attribution import attribute
 from coordeval.metrics.catalogue import describe
+from coordeval.metrics.classes import build_universe
+from coordeval.metrics.names.idle import idle_groups
 from coordeval.metrics.names.matching import NameMatching
 from coordeval.metrics.names.synonyms import SynonymNames
 from coordeval.metrics.protocols import PROTOCOLS
@@ -254,3 +256,39 @@ def test_names_that_are_no_unicode_can_be_listed(score, line, tmp_path):
     (row,) = json.loads((tmp_path / "s/name_mapping.json").read_text())["names"]
     assert len(row["name"]) == 1
     assert (row["class"], row["count"]) == (None, 1)
+
+
+def idle(groups, classes, *, lines=None, rule="nfkc_casefold"):
+    """What is said of those groups where those are the classes."""
+    mapper = SynonymNames(groups, source="s.toml", lines=lines)
+    rules = replace(PROTOCOLS["coordeval"], names=NameMatching((mapper,)), name_rule=rule)
+    universe = build_universe([Category(id=n, name=c) for n, c in enumerate(classes, 1)], ())
+    return idle_groups(rules, universe)
+
+
+def test_a_group_without_a_class_is_told_with_its_line():
+    """One sentence names file, group and line; groups with a class, by any name, are not in it."""
+    groups = {"couch": ["sofa"], "bed": ["cot"], "Chair": ["seat"]}
+    lines = {"couch": 2, "bed": 7, "Chair": 9}
+    assert idle(groups, ["Sofa", "chair"], lines=lines) == (
+        "s.toml: a group of synonyms holds no class of the dataset: 'bed' (line 7)",
+    )
+    assert idle(groups, ["sofa", "COT", "seat"], lines=lines) == ()
+    assert idle(groups, ["x"]) == (
+        "s.toml: 3 groups of synonyms hold no class of the dataset: 'couch', 'bed', 'Chair'",
+    )
+
+
+def test_many_idle_groups_are_one_sentence():
+    """A file for another data set does not fill the screen."""
+    (sentence,) = idle({f"n{k}": ["x" * 99 + str(k)] for k in range(500)}, ["cat"])
+    assert "500 groups" in sentence
+    assert sentence.endswith("'n0', 'n1', 'n2', 'n3', 'n4' and 495 more")
+
+
+def test_nothing_is_said_where_there_is_nothing_to_say():
+    """Equal names only, and data without any class, are no reason for a warning."""
+    universe = build_universe([Category(id=1, name="cat")], ())
+    assert idle_groups(PROTOCOLS["coordeval"], universe) == ()
+    assert idle_groups(None, universe) == ()
+    assert idle(COUCH, []) == ()

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from coordeval.metrics.coco_engine import COCO_KEYS
 from coordeval.stats.coco_matches import CocoObjects, match_coco
-from coordeval.stats.coco_stats import coco_statistics
+from coordeval.stats.coco_stats import draw_coco
 
 BOX = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 130), st.integers(1, 130))
 
@@ -78,7 +78,7 @@ def ours(num_images, num_classes, truth, detections, weights):
         num_images=num_images,
         num_classes=num_classes,
     )
-    drawn = coco_statistics(matches).draw(np.array([weights], dtype=np.int64))
+    drawn = draw_coco(matches, np.array([weights], dtype=np.int64))
     return np.array([drawn[key][0] for key in COCO_KEYS])
 
 

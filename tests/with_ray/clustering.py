@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -68,10 +69,11 @@ def assert_same(lines, others):
 
 
 def replicas():
-    """The processes that hold engines at this moment."""
+    """The processes that hold engines at this moment, in clusters of this test process alone."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or [""]
-        if words[0].startswith("ray::MapWorker(MapBatches(Replica))"):
-            found.append(process)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone since it was listed
+            words = process.cmdline() or [""]
+            if words[0].startswith("ray::MapWorker(MapBatches(Replica))"):
+                found.append(process)
     return found

@@ -23,16 +23,23 @@ if TYPE_CHECKING:
 class SynonymNames:
     """Groups of synonyms: canonical name -> the other names, as written.
 
-    `source` is where they were read, for messages. Raises ConfigError where a name stands for two
-    classes, and for blank names; names are compared by the protocol's rule once it is known, so
-    that `match` and `truth_names` raise it too.
+    `source` is where they were read, `lines` on which line each group stands, for messages. Raises
+    ConfigError where a name stands for two classes, and for blank names; names are compared by the
+    protocol's rule once it is known, so that `match` and `truth_names` raise it too.
     """
 
     by: MatchedBy = "synonym"
 
-    def __init__(self, groups: Mapping[str, Sequence[str]], *, source: str = "synonyms") -> None:
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        *,
+        source: str = "synonyms",
+        lines: Mapping[str, int] | None = None,
+    ) -> None:
         self.groups = {name: tuple(synonyms) for name, synonyms in groups.items()}
         self.source = source
+        self.lines = dict(lines or {})
         for name, synonyms in self.groups.items():
             if not all(part.strip() for part in (name, *synonyms)):
                 raise ConfigError(f"{source}: a name of {name!r} is blank")
@@ -86,6 +93,12 @@ class SynonymNames:
             if target is not None:
                 out |= {name: NameMatch(target) for name in members if name in wanted}
         return {name: out[name] for name in names if name in out}
+
+    def without_class(self, classes: Sequence[str], normalise: Callable[[str], str]) -> list[str]:
+        """Canonical names (as written) of the groups of which no name is a class."""
+        known = set(classes)
+        groups = self._members(normalise).items()
+        return [canonical for canonical, members in groups if known.isdisjoint(members)]
 
     def _members(self, normalise: Callable[[str], str]) -> dict[str, dict[str, str]]:
         """Per canonical name (as written): normalised name -> name as written, canonical first."""

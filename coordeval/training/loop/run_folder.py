@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from coordeval import __version__
+from coordeval.documents import parse_yaml, read_yaml
 from coordeval.errors import ConfigError, RunLockedError, RunMismatchError
 from coordeval.jsonl import dump_line, load_json
 from coordeval.training.config_file import config_hash, config_yaml
@@ -109,14 +110,11 @@ def _stored_hash(folder: Path) -> str | None:
 
 def _differences(folder: Path, config: TrainConfig) -> str:
     """The first keys whose values differ, `key: theirs -> ours`."""
-    import yaml
-
     try:
-        theirs = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        before = _flat(read_yaml(folder / CONFIG_NAME))
+        now = _flat(parse_yaml(config_yaml(config), CONFIG_NAME))
+    except ConfigError:
         return "its hash differs"
-    ours = yaml.safe_load(config_yaml(config))
-    before, now = _flat(theirs), _flat(ours)
     changed = [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
         for key in sorted({*before, *now}, key=lambda key: (key != "stage", key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def _canonical_places(ids: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _replicates(
-    totals: Sequence[Totals], keys: Sequence[str], weights: NDArray[np.int32]
+    totals: Sequence[Totals], keys: Sequence[str], weights: NDArray[np.integer[Any]]
 ) -> dict[str, NDArray[np.float64]]:
     """Per key one value per draw (weights: draws x images), NaN where a draw has none."""
     table = np.array([part.sums for part in totals]).reshape(len(totals), len(FIELDS))
@@ -104,7 +104,7 @@ def _replicates(
 
 def drawn_quantiles(
     values_per_image: Sequence[NDArray[np.float64]],
-    weights: NDArray[np.int32],
+    weights: NDArray[np.integer[Any]],
     quantile: float,
 ) -> NDArray[np.float64]:
     """Quantile of all values per draw, each image's values repeated as often as its weight says.

@@ -2,7 +2,14 @@
 
 So the answer is the same on every process, in every order of asking, and after a resume. Shares
 are taken as the fractions that they were meant as: 0.1 is a tenth and 1 / 3 a third, not the binary
-numbers next to them, for which floor((s + 1) r) would come out wrong at some steps.
+numbers next to them.
+
+The formula typed with floats, `floor((s + 1) * r) > floor(s * r)`, names the same steps for .05,
+.1, .15, .2, .25, .3, .5, .75, .85, 1 / 3, 2 / 3 and every n / 2^k. It parts from the exact one
+where (s + 1) r is whole and the float product falls just below: the B step then comes one step
+late, at s + 1 instead of s, and no other step changes. Of hundredths it first does so at s = 49 for
+.58; 89 for .7; 99 for .29 and .57; 149 for .82; 179 for .35; 299 for .41 and .69; 2149 for .94;
+4299 for .47. By it the first 100 steps at .29 would hold 28 of B; here they hold 29.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
+from math import floor
 
 import pytest
 from hypothesis import given
@@ -72,15 +73,62 @@ def test_written_shares_give_the_steps_that_they_say(share, steps):
     assert [step for step in range(end) if is_b_step(step, share)] == steps
 
 
-def test_binary_arithmetic_would_miss_steps():
-    """The trap is real: with floats, tenths and hundredths go wrong within a short training."""
-    wrong = [
-        (share, step)
-        for share in (0.1, 0.05, 0.3, 0.29, 0.57)
-        for step in range(2000)
-        if (int((step + 1) * share) > int(step * share)) != is_b_step(step, share)
-    ]
-    assert wrong
+def _typed(share, step):
+    """The formula as it is typed, in binary floating point."""
+    return floor((step + 1) * share) > floor(step * share)
+
+
+@pytest.mark.parametrize(
+    "share", [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 0.75, 0.85, 1 / 3, 2 / 3, 5 / 16, 0.0, 1.0]
+)
+def test_at_usual_shares_the_typed_formula_says_the_same(share):
+    """For the shares that the module names, floats and exact fractions agree on every step."""
+    exact = as_written(share)
+    for step in (*range(2000), *range(10**6, 10**6 + 400)):
+        expected = floor((step + 1) * exact) > floor(step * exact)
+        assert is_b_step(step, share) == _typed(share, step) == expected
+
+
+FIRST_PARTING = dict(
+    zip(
+        (0.58, 0.7, 0.29, 0.57, 0.82, 0.35, 0.41, 0.69, 0.94, 0.47),
+        (49, 89, 99, 99, 149, 179, 299, 299, 2149, 4299),
+        strict=True,
+    )
+)
+
+
+@pytest.mark.parametrize(("share", "first"), FIRST_PARTING.items())
+def test_the_typed_formula_parts_where_the_module_says(share, first):
+    """There a B step would come one step late: the first n steps would lack one of floor(n r)."""
+    parted = [step for step in range(first + 2) if _typed(share, step) != is_b_step(step, share)]
+    assert parted == [first, first + 1]
+    assert is_b_step(first, share)
+    assert count_b_steps(first + 1, share) == _floor(share, first + 1)
+    assert sum(_typed(share, step) for step in range(first + 1)) == _floor(share, first + 1) - 1
+
+
+def test_no_other_hundredth_parts_within_five_thousand_steps():
+    """The module's list of hundredths at which the typed formula is late is complete."""
+    parting = {
+        share / 100
+        for share in range(101)
+        for step in range(5000)
+        if floor((step + 1) * (share / 100)) < (step + 1) * share // 100
+    }
+    assert parting == set(FIRST_PARTING)
+
+
+def test_long_trainings_do_not_drift():
+    """After 10^12 steps the count is still floor(n r), with shares that floats cannot hold."""
+    for share, written in (
+        (0.29, Fraction(29, 100)),
+        (0.7, Fraction(7, 10)),
+        (1 / 3, Fraction(1, 3)),
+    ):
+        steps = 3 * 10**12
+        assert count_b_steps(steps, share) == steps * written
+        assert is_b_step(steps - 1, share)
 
 
 @given(THOUSANDTHS, CURRICULA)
