@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from coordeval.metrics.attribution.against import Counterfactual
     from coordeval.metrics.attribution.attribution import Attribution
+    from coordeval.metrics.protocols import Protocol
+    from coordeval.runs import Run
 
 
 def attribute(
@@ -62,18 +64,11 @@ def attribute(
 
     Example: coordeval attribute runs/free --against runs/grammar
     """
-    from coordeval.errors import RunIncomplete
     from coordeval.metrics.attribution.against import measure_against
-    from coordeval.metrics.attribution.attribution import attribute as attribute_result
-    from coordeval.metrics.score import score_run
 
     base = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
     rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
-    result = score_run(base, protocol=rules, score_source=scores.value)
-    warn_of_idle_synonyms(result)
-    if result.status == "empty":
-        raise RunIncomplete(f"{run}: nothing to attribute: it holds no rollout without error")
-    found = attribute_result(result)
+    found = _attributed(base, rules, scores)
     measured = [
         measure_against(
             base,
@@ -84,6 +79,19 @@ def attribute(
         for other in against or ()
     ]
     _print(found, measured, name=str(run), json_output=json_output)
+
+
+def _attributed(run: Run, rules: Protocol, scores: ScoreSource) -> Attribution:
+    """The costs in a run; the scored run itself is not kept."""
+    from coordeval.errors import RunIncomplete
+    from coordeval.metrics.attribution.attribution import attribute as attribute_result
+    from coordeval.metrics.score import score_run
+
+    result = score_run(run, protocol=rules, score_source=scores.value)
+    warn_of_idle_synonyms(result)
+    if result.status == "empty":
+        raise RunIncomplete(f"{run.path}: nothing to attribute: it holds no rollout without error")
+    return attribute_result(result)
 
 
 def _print(

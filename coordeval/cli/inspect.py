@@ -74,11 +74,9 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
     """
     opened = open_with_reading(run, dialect=dialect, field_order=field_order, frame=frame)
     rules = scoring_protocol(run, synonyms, semantic, semantic_threshold)
-    result = _scored_sample(opened, sample_index, rules)
-    warn_of_idle_synonyms(result)
     if image_id is not None:
         _show_one(
-            result,
+            _scored_sample(opened, sample_index, rules),
             run,
             image_id,
             sample_index=sample_index,
@@ -86,7 +84,7 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
             json_output=json_output,
         )
         return
-    table = _filtered(result, reason, issue, loops=loops)
+    table = _filtered(_scored_sample(opened, sample_index, rules), reason, issue, loops=loops)
     if other is not None:
         reference = open_with_reading(other, dialect=dialect, field_order=field_order, frame=frame)
         table = _worse_than(table, opened, reference, rules)
@@ -104,15 +102,14 @@ def inspect_run(  # noqa: PLR0917 - one parameter per option
 
 
 def _scored_sample(run: Run, sample_index: int, rules: Protocol) -> ScoreResult:
-    """The run scored with another sample as its headline; ConfigError where it holds none."""
+    """The run scored with this sample as its headline; ConfigError where it holds none."""
     from coordeval.errors import ConfigError
     from coordeval.metrics.sample_run import sample_of
     from coordeval.metrics.score import score_run
 
-    if sample_index == 0:
-        return score_run(run, protocol=rules)
-    result = score_run(sample_of(run, sample_index), protocol=rules)
-    if not result.columns.images:
+    result = score_run(sample_of(run, sample_index) if sample_index else run, protocol=rules)
+    warn_of_idle_synonyms(result)
+    if sample_index and not result.columns.images:
         held = sorted({rollout.sample_index for rollout in run.rollouts()})
         known = f"it holds {', '.join(map(str, held))}" if held else "it holds no rollout"
         raise ConfigError(f"{run.path}: no sample {sample_index}; {known}")

@@ -7,8 +7,9 @@ lists that they stand for: length, item, iteration, `extend`, `part`.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
+Item = TypeVar("Item")
 _NONE = -1
 _WIDER = {"b": "h", "h": "i", "i": "q"}
 
@@ -61,14 +63,11 @@ def _extended(held: array[int], numbers: list[int]) -> array[int]:
             return held
 
 
-class _LikeAList:
-    """Equal to any column, or list, of the same rows."""
+class _LikeAList(Collection[Item]):
+    """A column whose rows can be asked for, equal to any column, or list, of the same rows."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[Any]:
-        raise NotImplementedError
+    def __contains__(self, item: object) -> bool:
+        return any(row == item for row in self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _LikeAList | list):
@@ -80,7 +79,7 @@ class _LikeAList:
     __hash__ = None  # type: ignore[assignment]  # as a list has none
 
 
-class Whole(_LikeAList):
+class Whole(_LikeAList[Any]):
     """Whole numbers, None among them where `optional` (numbers are then >= 0)."""
 
     def __init__(self, *, optional: bool = False) -> None:
@@ -118,7 +117,7 @@ class Whole(_LikeAList):
         return np.asarray(self._held, dtype=np.int64)
 
 
-class Texts(_LikeAList):
+class Texts(_LikeAList["str | None"]):
     """Texts or None; each distinct text is held once."""
 
     def __init__(self) -> None:
@@ -164,7 +163,7 @@ class Texts(_LikeAList):
         return [text for text in self._texts if text is not None]
 
 
-class Values(_LikeAList):
+class Values(_LikeAList["tuple[int, ...] | None"]):
     """Tuples of whole numbers, or None, of any length and size.
 
     They have eight bytes at most: parsers read nothing larger than 10^9.

@@ -22,7 +22,7 @@ from coordeval.metrics.names.matching import find_classes
 from coordeval.metrics.pred_columns import pred_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -99,22 +99,22 @@ class Layout:
             self._matching,
             categories=categories,
             truth=self._gt.descs(),
-            predicted=chain(
-                self.records.desc.distinct(),
-                (desc for desc in others.descs() if desc is not None),
-            ),
+            predicted=chain(self.records.desc.distinct(), others.descs()),
             normalise=self._normalise,
             category_ids=self._gt.category_ids,
         )
         codes, sizes_wh = names.codes, self._sizes.array()
 
-        def code_of(name: str) -> int:
-            return codes.get(name, UNKNOWN_CLASS)
-
-        def predictions(
-            records: RecordColumns, image: NDArray[np.int64], valid: NDArray[np.bool_]
-        ) -> PredColumns:
-            return self._predictions(records, image, valid, sizes_wh, code_of)
+        def predictions(parts: Iterable[tuple[slice, RecordColumns]]) -> PredColumns:
+            held, first = _Predictions(), 0
+            for images, records in parts:
+                image = np.asarray(list(records.image), dtype=np.int64)
+                valid = np.ones(len(records), dtype=bool)
+                sizes = sizes_wh[images]
+                pred = self._predictions(records, image, valid, sizes, held.number_of)
+                held.add(pred, first_image=images.start, first_record=first)
+                first += len(records)
+            return held.columns(codes)
 
         known = [
             category for category in dataset_classes if self._normalise[category.name] in codes

@@ -30,7 +30,7 @@ def objects_table(result: ScoreResult) -> pd.DataFrame:
     """
     import pandas as pd
 
-    both = _Sides(result)
+    both = ObjectRows(result)
     parts = [
         both.records(0, len(result.columns.records)),
         both.truth(0, len(result.columns.gt)),
@@ -40,7 +40,7 @@ def objects_table(result: ScoreResult) -> pd.DataFrame:
 
 def objects_in_parts(result: ScoreResult) -> Iterator[pd.DataFrame]:
     """The same rows, some thousand at a time; at least one table, empty for an empty run."""
-    both, rows = _Sides(result), PART_ROWS
+    both, rows = ObjectRows(result), PART_ROWS
     num_records, num_gt = len(result.columns.records), len(result.columns.gt)
     for first in range(0, num_records, rows):
         yield both.records(first, min(first + rows, num_records))
@@ -69,7 +69,7 @@ def objects_schema(result: ScoreResult) -> pa.Schema:
         )
     }
     known["class"] = bool(num_gt) or bool((pred.class_code != UNKNOWN_CLASS).any())
-    empty = _Sides(result).records(0, 0)
+    empty = ObjectRows(result).records(0, 0)
     example: dict[str, Any] = {
         str(name): pd.Series([None], dtype=kind) if kind != "int64" else [0]
         for name, kind in empty.dtypes.items()
@@ -89,7 +89,7 @@ def objects_of_image(result: ScoreResult, image: int) -> pd.DataFrame:
     """The rows of one image, given as its row in the run, as they stand in the whole table."""
     import pandas as pd
 
-    both, entry = _Sides(result), result.columns.images[image]
+    both, entry = ObjectRows(result), result.columns.images[image]
     first, last = np.searchsorted(result.columns.gt.shapes.image, [image, image + 1]).tolist()
     parts = [
         both.records(entry.first_record, entry.first_record + entry.num_found),
@@ -98,8 +98,8 @@ def objects_of_image(result: ScoreResult, image: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-class _Sides:
-    """What both sides' rows need of the whole run: the pairs at the headline threshold."""
+class ObjectRows:
+    """Any rows of either side; made once, it knows the run's pairs at the headline threshold."""
 
     def __init__(self, result: ScoreResult) -> None:
         self._result = result
@@ -255,4 +255,4 @@ def _box_columns(boxes: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-__all__ = ["objects_in_parts", "objects_of_image", "objects_schema", "objects_table"]
+__all__ = ["ObjectRows", "objects_in_parts", "objects_of_image", "objects_schema", "objects_table"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coordeval.metrics.columns import OtherSample, RecordColumns
+from coordeval.metrics.compact import Numbers, Texts, Values, Whole
 from coordeval.parsers import parse
-from coordeval.records import GeometryKind  # noqa: TC001 - a named tuple needs it at run time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,17 +20,30 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Rollout
 
-    Predictions = Callable[[RecordColumns, NDArray[np.int64], NDArray[np.bool_]], PredColumns]
+    Parts = Iterator[tuple[slice, RecordColumns]]
+    Predictions = Callable[[Parts], PredColumns]
+
+PART_IMAGES = 256
 
 
-class _Kept(NamedTuple):
-    """What the metrics need of one rollout: name, kind and values of its valid records.
+@dataclass(slots=True)
+class _Sample:
+    """One sample_index: per rollout its id, whether its engine failed, and its first record.
 
-    `records` is None where the engine failed.
+    Of the valid records what the metrics need: name, kind and values.
     """
 
-    id: str
-    records: list[tuple[str | None, GeometryKind | None, tuple[int, ...] | None]] | None
+    ids: list[str] = field(default_factory=list)
+    failed: Numbers = field(default_factory=lambda: Numbers(np.bool_))
+    first: Whole = field(default_factory=Whole)
+    desc: Texts = field(default_factory=Texts)
+    kind: Texts = field(default_factory=Texts)
+    values: Values = field(default_factory=Values)
+
+    def records_of(self, number: int) -> slice:
+        """The rows of one rollout's records."""
+        is_last = number + 1 == len(self.ids)
+        return slice(self.first[number], len(self.desc) if is_last else self.first[number + 1])
 
 
 class OtherSamples:
@@ -37,64 +51,73 @@ class OtherSamples:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._kept: dict[int, list[_Kept]] = {}
-        self._length = 0
+        self._samples: dict[int, _Sample] = {}
 
     def __len__(self) -> int:
-        return self._length
+        return sum(len(sample.ids) for sample in self._samples.values())
 
     def add(self, rollout: Rollout) -> None:
         """Parse one rollout and keep its valid records; an engine error has none."""
-        self._length += 1
-        kept = None
+        sample = self._samples.setdefault(rollout.sample_index, _Sample())
+        sample.ids.append(rollout.id)
+        sample.failed.extend([rollout.failed])
+        sample.first.append(len(sample.desc))
         if not rollout.failed:
             objects = parse(rollout.text, self._dialect).objects
-            kept = [(record.desc, record.kind, record.values) for record in objects]
-        self._kept.setdefault(rollout.sample_index, []).append(_Kept(rollout.id, kept))
+            sample.desc.extend(record.desc for record in objects)
+            sample.kind.extend(record.kind for record in objects)
+            sample.values.extend(record.values for record in objects)
 
-    def descs(self) -> Iterator[str | None]:
-        """The descriptions of all valid records."""
-        for rollouts in self._kept.values():
-            for rollout in rollouts:
-                yield from (desc for desc, _, _ in rollout.records or ())
+    def descs(self) -> Iterator[str]:
+        """The descriptions of all valid records, each once per sample."""
+        for sample in self._samples.values():
+            yield from sample.desc.distinct()
 
     def by_index(self, ids: Sequence[str], predictions: Predictions) -> tuple[OtherSample, ...]:
         """One entry per sample_index, in rising order; `ids` are the headline's, in run order.
 
-        `predictions` turns records, their image rows and a mask into columns. Size and ground
-        truth of an image are the headline's; rollouts of ids without a headline are left out.
+        `predictions` turns records into columns, part by part: images of the run, all of them in
+        order, with their records (`image` counts from the first of the part). Size and ground truth
+        of an image are the headline's; rollouts of ids without a headline are left out.
         """
         place = {key: row for row, key in enumerate(ids)}
         return tuple(
-            _laid_out(index, self._kept[index], place, predictions) for index in sorted(self._kept)
+            _laid_out(index, self._samples[index], place, predictions)
+            for index in sorted(self._samples)
         )
 
 
 def _laid_out(
-    index: int, rollouts: Sequence[_Kept], place: dict[str, int], predictions: Predictions
+    index: int, sample: _Sample, place: dict[str, int], predictions: Predictions
 ) -> OtherSample:
-    known = [rollout for rollout in rollouts if rollout.id in place]
-    records = RecordColumns()
-    done, failed = np.zeros((2, len(place)), dtype=bool)
-    for rollout in sorted(known, key=lambda rollout: place[rollout.id]):
-        row, kept = place[rollout.id], rollout.records
-        if kept is None:
-            failed[row] = True
-            continue
-        done[row] = True
-        records.image.extend([row] * len(kept))
-        for desc, kind, values in kept:
-            records.desc.append(desc)
-            records.kind.append(kind)
-            records.values.append(values)
-    image = np.asarray(records.image, dtype=np.int64)
-    valid = np.ones(len(records), dtype=bool)
+    rollout_of = np.full(len(place), -1, dtype=np.int64)
+    for number, key in enumerate(sample.ids):
+        if key in place:
+            rollout_of[place[key]] = number
+    there = rollout_of >= 0
+    failed = np.zeros(len(place), dtype=bool)
+    failed[there] = sample.failed.array()[rollout_of[there]]
     return OtherSample(
         sample_index=index,
-        done=done,
+        done=there & ~failed,
         failed=failed,
-        pred=predictions(records, image, valid),
+        pred=predictions(_parts(sample, rollout_of)),
     )
+
+
+def _parts(sample: _Sample, rollout_of: NDArray[np.int64]) -> Parts:
+    """The images in parts with their records; `rollout_of` (images) is -1 where there is none."""
+    for first in range(0, len(rollout_of), PART_IMAGES):
+        records, images = RecordColumns(), slice(first, first + PART_IMAGES)
+        for image, number in enumerate(rollout_of[images].tolist()):
+            if number < 0:
+                continue
+            rows = sample.records_of(number)
+            records.image.extend([image] * (rows.stop - rows.start))
+            records.desc.extend(sample.desc.part(rows.start, rows.stop))
+            records.kind.extend(sample.kind.part(rows.start, rows.stop))
+            records.values.extend(sample.values.part(rows.start, rows.stop))
+        yield images, records
 
 
 __all__ = ["OtherSamples"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich import box
 from rich.text import Text
 
@@ -44,8 +45,12 @@ def worst_rows(per_image: pd.DataFrame, limit: int) -> list[dict[str, Any]]:
     Counts are those of IoU .50, or of the protocol's first threshold; ties keep run order.
     """
     threshold = headline_threshold(per_image)
+    counts = [name for name in per_image.columns if str(name).startswith("drop_")]
+    counts += [f"{name}@{threshold}" for name in ("fp", "fn")]
+    failures = per_image[counts].to_numpy(dtype=np.int64).sum(axis=1)
+    worst = np.argsort(-failures, kind="stable")[:limit]
     rows = []
-    for row in per_image.to_dict("records"):
+    for row in per_image.iloc[worst].to_dict("records"):
         drops = _positive(row, "drop_")
         right, wrong, missed = (int(row[f"{name}@{threshold}"]) for name in ("tp", "fp", "fn"))
         rows.append(
@@ -63,8 +68,7 @@ def worst_rows(per_image: pd.DataFrame, limit: int) -> list[dict[str, Any]]:
                 "finish_reason": row["finish_reason"],
             }
         )
-    rows.sort(key=lambda row: -int(row["failures"]))
-    return rows[:limit]
+    return rows
 
 
 def _positive(row: dict[Any, Any], prefix: str) -> dict[str, int]:

@@ -83,12 +83,30 @@ def ground_truth_of(columns: Columns) -> dict[str, Any]:
     objects (name, coordinates to 1e-6 pixels, crowd, area) in any order, judged for the same
     classes.
     """
+    digest = hashlib.sha256()
+    bounds = np.searchsorted(columns.gt.shapes.image, np.arange(columns.num_images + 1))
+    for entry in sorted(columns.images, key=lambda entry: entry.id):
+        objects = _objects(columns, *bounds[entry.index : entry.index + 2].tolist())
+        # The default escapes keep lone surrogates of odd names.
+        line = [entry.id, entry.width, entry.height, objects]
+        if entry.federated is not None:
+            line += [sorted(ids) for ids in astuple(entry.federated)]
+        digest.update(repr(line).encode("utf-8", "backslashreplace") + b"\n")
+    return {
+        "sha256": digest.hexdigest(),
+        "images": columns.num_images,
+        "objects": len(columns.gt),
+    }
+
+
+def _objects(columns: Columns, first: int, last: int) -> list[list[Any]]:
+    """Ground truth of the rows `first` to `last` (excluded), sorted."""
     gt = columns.gt
-    objects: list[list[Any]] = [[] for _ in columns.images]
-    for row, image in enumerate(gt.shapes.image.tolist()):
+    out = []
+    for row in range(first, last):
         shape = gt.shapes.polygons.get(row)
         values = gt.shapes.boxes[row].tolist() if shape is None else list(shape)
-        objects[image].append(
+        out.append(
             [
                 gt.desc[row],
                 shape is not None,
@@ -97,20 +115,8 @@ def ground_truth_of(columns: Columns) -> dict[str, Any]:
                 round(float(gt.area[row]), 6),
             ]
         )
-    for held in objects:
-        held.sort()
-    digest = hashlib.sha256()
-    for entry in sorted(columns.images, key=lambda entry: entry.id):
-        # The default escapes keep lone surrogates of odd names.
-        line = [entry.id, entry.width, entry.height, objects[entry.index]]
-        if entry.federated is not None:
-            line += [sorted(ids) for ids in astuple(entry.federated)]
-        digest.update(repr(line).encode("utf-8", "backslashreplace") + b"\n")
-    return {
-        "sha256": digest.hexdigest(),
-        "images": columns.num_images,
-        "objects": len(gt),
-    }
+    out.sort()
+    return out
 
 
 def protocol_of(result: ScoreResult) -> dict[str, Any]:

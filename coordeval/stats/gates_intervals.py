@@ -26,7 +26,7 @@ from coordeval.stats.recipes import (
 from coordeval.stats.replicates import replicate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,9 +48,7 @@ class Intervals:
     """
 
     def __init__(self, result: ScoreResult, baseline: Baseline | None) -> None:
-        ids = [entry.id for entry in result.columns.images]
-        weights = draw_weights(len(ids), NUM_DRAWS, SEED, _places(ids))
-        self._now = replicate([result], weights, coco_draws=COCO_DRAWS)[0].values
+        self._now = _replicates(result)
         self._base: dict[str, NDArray[np.float64]] = {}
         if baseline is not None:
             self._base = _replicates_of(baseline, result)
@@ -97,6 +95,13 @@ class _StoredTable(ImageTable):
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         return super().__getitem__(name) if name in self else np.zeros(self.num_images)
+
+
+def _replicates(result: ScoreResult) -> Mapping[str, NDArray[np.float64]]:
+    """The run's metrics with every image once, then under each draw."""
+    ids = [entry.id for entry in result.columns.images]
+    weights = draw_weights(len(ids), NUM_DRAWS, SEED, _places(ids))
+    return replicate([result], weights, coco_draws=COCO_DRAWS)[0].values
 
 
 def _replicates_of(baseline: Baseline, result: ScoreResult) -> dict[str, NDArray[np.float64]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from coordeval.errors import DataError, NotComparable
-from coordeval.metrics.same_truth import truth_digest
+from coordeval.metrics.truth_digest import truth_digest
 from coordeval.runs import Run
 
 if TYPE_CHECKING:

@@ -145,7 +145,7 @@ def test_the_page_shows_groups_only_where_recorded(slipping, run_dir, line, text
 def test_the_gallery_holds_slots_and_guard(slipping):
     """The details of an image carry the noted slots per record, and the guard's words."""
     result = score_run(slipping)
-    details = Details(slipping, result).of(result.columns.images[0])
+    (details,) = Details(slipping, result).of_images(0, 1)
     assert details["gd"].startswith("stopped by the loop guard")
     assert {place: [row[:2] for row in rows] for place, rows in details["r"]["m"].items()} == {
         "1": [[0, True]],

@@ -20,7 +20,7 @@ CAT = {"desc": "cat", "bbox_2d": [0, 0, 500, 500]}
 
 
 def details(shown, position=0):
-    chunks = build_gallery([shown]).chunks()[0]
+    chunks = list(build_gallery([shown]).chunks(0))
     return chunks[position // CHUNK_IMAGES][position % CHUNK_IMAGES]
 
 
@@ -119,7 +119,7 @@ def test_runs_with_other_images_line_up_by_id(run_dir, line, rec, text):
     index = gallery.index()
     assert index["ids"] == ["a", "b", "c"]
     assert [run["right"] for run in index["runs"]] == [[1, 1, None], [None, 0, 0]]
-    assert gallery.chunks()[1][0][0] is None
+    assert next(gallery.chunks(1))[0] is None
 
 
 def picture(path, size=(400, 200)):

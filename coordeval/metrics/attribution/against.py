@@ -7,22 +7,20 @@ coordinate mask, loop guard) says what that control really bought, and what is l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordeval.errors import NotComparable
-from coordeval.metrics.attribution.attribution import attribute
-from coordeval.metrics.attribution.measure import SCORE_KEYS
-from coordeval.metrics.same_truth import truth_digest
+from coordeval.metrics.attribution.attribution import Attribution, attribute
+from coordeval.metrics.attribution.measure import SCORE_KEYS, Scores
 from coordeval.metrics.score import score_run
+from coordeval.metrics.truth_digest import truth_digest
 from coordeval.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from coordeval.metrics.attribution.attribution import Attribution
-    from coordeval.metrics.attribution.measure import Scores
     from coordeval.metrics.protocols import Protocol
-    from coordeval.records import Rollout
+    from coordeval.records import Category, Rollout
 
 HEALTH_KEYS = (
     "samples/conforming_rate",
@@ -132,28 +130,24 @@ def measure_against(
             f"ground truth, e.g. {changed[0]!r}"
         )
     places = _places([key for key in truth if key in common], other_truth)
-    results = [
-        score_run(part, protocol=protocol, score_source=score_source, categories=base.categories)
+    before, after = (
+        _side(part, protocol, score_source, base.categories)
         for part in (_part(base, common, None), _part(other, common, places))
-    ]
-    sources = [result.score_source for result in results]
+    )
     note = None
-    scores = [
-        {key: result.metrics.get(key) for key in (*SCORE_KEYS, *HEALTH_KEYS)} for result in results
-    ]
-    if sources[0] != sources[1]:
-        note = f"AP is not comparable: scores are {sources[0]} and {sources[1]}"
-        for part in scores:
-            part["coco/AP"] = None
+    if before.score_source != after.score_source:
+        note = f"AP is not comparable: scores are {before.score_source} and {after.score_source}"
+        for side in (before, after):
+            side.scores["coco/AP"] = None
     return Counterfactual(
         name=str(other.path),
         common=len(common),
         only_base=len(truth) - len(common),
         only_other=len(other_truth) - len(common),
-        base=scores[0],
-        other=scores[1],
-        base_costs=attribute(results[0]),
-        other_costs=attribute(results[1]),
+        base=before.scores,
+        other=after.scores,
+        base_costs=before.costs,
+        other_costs=after.costs,
         note=note,
         base_decode=_decode_of(base),
         other_decode=_decode_of(other),
@@ -178,9 +172,29 @@ def _decode_of(run: Run) -> dict[str, Any] | None:
 
 
 def _truth(run: Run) -> dict[str, bytes]:
+    """A digest of the ground truth of each id that has a headline."""
     return {
         rollout.id: truth_digest(rollout) for rollout in run.rollouts() if rollout.sample_index == 0
     }
+
+
+class _Side(NamedTuple):
+    """What is said of one of the runs; the scored run itself is not kept."""
+
+    score_source: str
+    scores: Scores
+    costs: Attribution
+
+
+def _side(
+    run: CommonRun,
+    protocol: Protocol | None,
+    score_source: str,
+    categories: Sequence[Category] | None,
+) -> _Side:
+    result = score_run(run, protocol=protocol, score_source=score_source, categories=categories)
+    scores = {key: result.metrics.get(key) for key in (*SCORE_KEYS, *HEALTH_KEYS)}
+    return _Side(score_source=result.score_source, scores=scores, costs=attribute(result))
 
 
 __all__ = ["HEALTH_KEYS", "CommonRun", "Counterfactual", "measure_against"]

@@ -49,7 +49,7 @@ def within_limit(
 
 def match_by_score(
     edges: Edges, rank: NDArray[np.int64], num_gt: int, thresholds: tuple[float, ...]
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """Ground-truth row per prediction at each threshold (T, N), or -1, as COCO matches.
 
     In the order of `rank` each prediction takes the free object of the largest IoU (ties: the
@@ -57,7 +57,7 @@ def match_by_score(
     """
     order = np.lexsort((-edges.gt, -edges.value, rank[edges.pred]))
     pred, gt, value = edges.pred[order], edges.gt[order], edges.value[order]
-    out = np.full((len(thresholds), len(rank)), -1, dtype=np.int64)
+    out = np.full((len(thresholds), len(rank)), -1, dtype=np.int32)
     for row, threshold in enumerate(thresholds):
         keep = value >= threshold
         partner = out[row]

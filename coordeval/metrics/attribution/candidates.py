@@ -17,6 +17,7 @@ from coordeval.metrics.attribution.misses import MissBook, miss_book
 from coordeval.metrics.attribution.repairs import RepairedRecord, repair
 from coordeval.metrics.classes import UNKNOWN_CLASS, NormalisedNames
 from coordeval.metrics.columns import PredColumns, RecordColumns, WrittenPart
+from coordeval.metrics.compact import Texts, Values
 from coordeval.metrics.duplicates import Duplicates, find_duplicates
 from coordeval.metrics.geometry import shapes_from_values
 from coordeval.metrics.iou import Shapes
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from coordeval.metrics.columns import Columns
+    from coordeval.metrics.columns import AllRecords, Columns
     from coordeval.metrics.result import ScoreResult
+
+
+PART_ROWS = 1 << 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +52,9 @@ class Candidates:
 
     columns: Columns
     pred: PredColumns
-    desc: list[str]
-    values: list[tuple[int, ...]]
-    reason: list[str | None]
+    desc: Texts
+    values: Values
+    reason: Texts
     score: NDArray[np.float64]
     emission_scores: bool
     in_loop: NDArray[np.bool_]
@@ -68,11 +72,11 @@ class Candidates:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """The predictions of the run as it is (N)."""
-        return np.array([reason is None for reason in self.reason], dtype=bool)
+        return self.with_reason(None)
 
-    def with_reason(self, reason: str) -> NDArray[np.bool_]:
-        """The repaired predictions of one drop reason (N)."""
-        return np.array([entry == reason for entry in self.reason], dtype=bool)
+    def with_reason(self, reason: str | None) -> NDArray[np.bool_]:
+        """The repaired predictions of one drop reason (N); None: those that need no repair."""
+        return np.fromiter((entry == reason for entry in self.reason), dtype=bool, count=len(self))
 
     def scores(self, present: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Confidences (N) where only `present` predictions are written."""
@@ -85,14 +89,24 @@ class Candidates:
 
     def repeats(self, present: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Exact and near repeats (N) of earlier ones, among the present predictions."""
-        key = present.tobytes()
+        key = np.packbits(present).tobytes()
         if key not in self.known_repeats:
-            rows = np.flatnonzero(present)
-            found = _repeats_of(self, rows)
-            exact, near = np.zeros(len(self), dtype=bool), np.zeros(len(self), dtype=bool)
-            exact[rows], near[rows] = found.exact, found.near
+            exact, near = np.zeros((2, len(self)), dtype=bool)
+            for rows in _in_parts(self.pred.shapes.image, np.flatnonzero(present)):
+                found = _repeats_of(self, rows)
+                exact[rows], near[rows] = found.exact, found.near
             self.known_repeats[key] = exact, near
         return self.known_repeats[key]
+
+
+def _in_parts(image: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """The rows, some thousand of whole images at a time."""
+    of_rows, first = image[rows], 0
+    while first < len(rows):
+        last = of_rows[min(first + PART_ROWS, len(rows)) - 1]
+        stop = int(np.searchsorted(of_rows, last, side="right"))
+        yield rows[first:stop]
+        first = stop
 
 
 def _repeats_of(candidates: Candidates, rows: NDArray[np.int64]) -> Duplicates:
@@ -125,12 +139,7 @@ def build_candidates(result: ScoreResult) -> Candidates:
     all_rows = np.sort(np.concatenate([valid_rows, np.asarray(rows, dtype=np.int64)]))
     is_valid = np.isin(all_rows, valid_rows, assume_unique=True)
     names = NormalisedNames(result.protocol["name_rule"])
-    descs, values, reasons = [], [], []
-    for row, valid in zip(all_rows.tolist(), is_valid.tolist(), strict=True):
-        record = None if valid else mended[row]
-        descs.append(record.desc if record else str(columns.records.desc[row]))
-        values.append(record.values if record else columns.records.values[row] or ())
-        reasons.append(None if valid else columns.records.reason[row])
+    descs, values, reasons = _as_read(columns.records, all_rows, mended)
     pred = _predictions(result, all_rows, is_valid, mended, descs, names)
     return Candidates(
         columns=columns,
@@ -148,6 +157,19 @@ def build_candidates(result: ScoreResult) -> Candidates:
             columns, _lost(result, [row for row, _, record in repaired if not record], names)
         ),
     )
+
+
+def _as_read(
+    records: AllRecords, rows: NDArray[np.int64], mended: dict[int, RepairedRecord]
+) -> tuple[Texts, Values, Texts]:
+    """Description, values and drop reason of each of the rows; what the repair says where it is."""
+    descs, values, reasons = Texts(), Values(), Texts()
+    for first in range(0, len(rows), PART_ROWS):
+        part = rows[first : first + PART_ROWS].tolist()
+        descs.extend(mended[r].desc if r in mended else str(records.desc[r]) for r in part)
+        values.extend(mended[r].values if r in mended else records.values[r] or () for r in part)
+        reasons.extend(records.reason[r] if r in mended else None for r in part)
+    return descs, values, reasons
 
 
 def _repair_all(result: ScoreResult) -> list[tuple[int, str, RepairedRecord | None]]:
@@ -177,7 +199,7 @@ def _predictions(
     all_rows: NDArray[np.int64],
     is_valid: NDArray[np.bool_],
     mended: dict[int, RepairedRecord],
-    descs: list[str],
+    descs: Texts,
     names: NormalisedNames,
 ) -> PredColumns:
     """The candidates' shapes and classes; those of valid predictions are the scored ones."""
@@ -204,7 +226,7 @@ def _predictions(
     class_code[old_places] = columns.pred.class_code
     codes = columns.names.codes
     for place in places.tolist():
-        class_code[place] = codes.get(names[descs[place]], UNKNOWN_CLASS)
+        class_code[place] = codes.get(names[descs[place] or ""], UNKNOWN_CLASS)
     return PredColumns(
         shapes=Shapes(image=image, boxes=boxes, polygons=polygons),
         record=all_rows,

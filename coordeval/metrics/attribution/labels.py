@@ -80,7 +80,7 @@ class Labels:
 
     threshold: float
     label: NDArray[np.int8]
-    winner: NDArray[np.int64]
+    winner: NDArray[np.int32]
     found: NDArray[np.bool_]
     ordinary: NDArray[np.bool_]
 
@@ -122,7 +122,7 @@ def label_all(
     rows = np.flatnonzero(target >= 0)
     rows = rows[~found[target[rows]]]
     rows = rows[np.argsort(-standing[rows], kind="stable")]
-    winner = np.full(len(ordinary), NONE, dtype=np.int64)
+    winner = np.full(len(ordinary), NONE, dtype=np.int32)
     winner[target[rows]] = rows  # the one that stands first is written last
     return Labels(threshold=threshold, label=label, winner=winner, found=found, ordinary=ordinary)
 

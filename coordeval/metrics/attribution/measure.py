@@ -7,7 +7,8 @@ both equal `f1/0.50/f1`, `f1/mean/f1` and `coco/AP`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from coordeval.metrics.matching import match_optimal
 from coordeval.metrics.protocols import COCO_THRESHOLDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from coordeval.metrics.attribution.candidates import Candidates
@@ -39,19 +42,25 @@ if TYPE_CHECKING:
 
 SCORE_KEYS = ("f1/0.50/f1", "f1/mean/f1", "coco/AP")
 _HALF = COCO_THRESHOLDS.index(0.5)
+SETS_KEPT = 3
 Scores = dict[str, "float | None"]
+Found = TypeVar("Found")
 
 
 class Measure:
-    """Scores states of one run's candidates; matches are kept per set of present predictions."""
+    """Scores states of one run's candidates.
+
+    Verdicts are kept for the sets of present predictions that were asked for last: the run as it
+    is, where the walk down the table stands, and one more.
+    """
 
     def __init__(self, candidates: Candidates) -> None:
         self.candidates = candidates
         self._f1 = f1_view(candidates)
         self.coco = coco_view(candidates)
         self._ordinary = ~candidates.columns.gt.crowd
-        self._f1_labels: dict[bytes, list[Labels]] = {}
-        self._ap_labels: dict[bytes, tuple[list[Labels], NDArray[np.int64]]] = {}
+        self._f1_labels: _Recent[list[Labels]] = _Recent(self._judge_f1)
+        self._ap_labels: _Recent[tuple[list[Labels], NDArray[np.int64]]] = _Recent(self._judge_ap)
         self._scores: dict[object, Scores] = {}
 
     def scores(self, state: State) -> Scores:
@@ -59,7 +68,7 @@ class Measure:
 
         A fixed state in which nothing is to find and nothing is predicted has an F1 of 1.0.
         """
-        key = (state.present.tobytes(), state.labels, state.misses, state.is_fixed)
+        key = (_digest(state.present), state.labels, state.misses, state.is_fixed)
         if key not in self._scores:
             self._scores[key] = self._measured(state)
         return self._scores[key]
@@ -75,17 +84,11 @@ class Measure:
 
     def f1_labels(self, present: NDArray[np.bool_]) -> list[Labels]:
         """Verdicts at .50:.95 as F1 matches."""
-        key = np.packbits(present).tobytes()
-        if key not in self._f1_labels:
-            self._f1_labels[key] = self._judge_f1(present)
-        return self._f1_labels[key]
+        return self._f1_labels.of(present)
 
     def ap_labels(self, present: NDArray[np.bool_]) -> tuple[list[Labels], NDArray[np.int64]]:
         """Verdicts at .50:.95 as AP matches, and the predictions (rows) by falling score."""
-        key = np.packbits(present).tobytes()
-        if key not in self._ap_labels:
-            self._ap_labels[key] = self._judge_ap(present)
-        return self._ap_labels[key]
+        return self._ap_labels.of(present)
 
     def _judge_f1(self, present: NDArray[np.bool_]) -> list[Labels]:
         pred, num_gt = self.candidates.pred, len(self._ordinary)
@@ -171,6 +174,29 @@ class Measure:
                 minlength=len(self.candidates.columns.universe.names),
             ),
         )
+
+
+class _Recent(Generic[Found]):
+    """What a judge found for the sets of predictions that were asked for last."""
+
+    def __init__(self, judge: Callable[[NDArray[np.bool_]], Found]) -> None:
+        self._judge = judge
+        self._held: dict[bytes, Found] = {}
+
+    def of(self, present: NDArray[np.bool_]) -> Found:
+        """The verdicts where these predictions (N) are written."""
+        key = _digest(present)
+        found = self._held.pop(key, None)
+        if found is None:
+            found = self._judge(present)
+        self._held[key] = found
+        if len(self._held) > SETS_KEPT:
+            del self._held[next(iter(self._held))]
+        return found
+
+
+def _digest(present: NDArray[np.bool_]) -> bytes:
+    return blake2b(np.packbits(present).tobytes(), digest_size=16).digest()
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coordeval.coords import frame_named
+from coordeval.metrics.objects_table import ObjectRows
 from coordeval.parsers.dialects import dialect_from_json, value_frame
 from coordeval.reports.control_notes import guard_text, weak_slots
 from coordeval.reports.html.offsets import utf16_offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from coordeval.metrics.columns import ImageEntry
     from coordeval.metrics.result import ScoreResult
@@ -50,18 +51,14 @@ class _Unread:
 
 
 class Details:
-    """Builds the details of any image of one scored run."""
+    """Builds the details of any images of one scored run."""
 
     def __init__(self, run: Run, result: ScoreResult) -> None:
         self._result = result
         self._columns = result.columns
-        objects = result.objects
-        num = len(result.columns.records)
-        self._records = _Side(objects.iloc[:num])
-        self._truth = _Side(objects.iloc[num:])
+        self._objects = ObjectRows(result)
         images = np.arange(len(result.columns.images) + 1)
-        self._gt_from = np.searchsorted(result.columns.gt.shapes.image, images).tolist()
-        self._pred_of = {int(row): place for place, row in enumerate(result.columns.pred.record)}
+        self._gt_from = np.searchsorted(result.columns.gt.shapes.image, images)
         self._loops: dict[int, list[Any]] = {}
         for loop in result.loops:
             self._loops.setdefault(loop.image, []).append(loop)
@@ -69,16 +66,31 @@ class Details:
         dialect = dialect_from_json(result.reading["dialect"])
         self._frame = value_frame(dialect, frame_named(result.reading["frame"]))
 
-    def of(self, entry: ImageEntry) -> dict[str, Any]:
-        """Everything about one image, as plain data."""
-        first, last = entry.first_record, entry.first_record + entry.num_found
+    def of_images(self, first: int, last: int) -> list[dict[str, Any]]:
+        """Everything about the images `first` to `last` (excluded), as plain data."""
+        entries = self._columns.images[first:last]
+        if not entries:
+            return []
+        start, end = entries[0].first_record, entries[-1].first_record + entries[-1].num_found
+        low, high = self._gt_from[[first, last]].tolist()
+        records = _Side(self._objects.records(start, end), start)
+        truth = _Side(self._objects.truth(low, high), low)
+        pred_rows = self._columns.pred.record
+        before = int(np.searchsorted(pred_rows, start))
+        scored = pred_rows[before : int(np.searchsorted(pred_rows, end))].tolist()
+        pred_of = {row: place for place, row in enumerate(scored, start=before)}
+        return [self._of(entry, records, truth, pred_of) for entry in entries]
+
+    def _of(
+        self, entry: ImageEntry, records: _Side, truth: _Side, pred_of: Mapping[int, int]
+    ) -> dict[str, Any]:
         unread = self._unread.get(entry.id)
         text = unread.text if unread and entry.failed else entry.text
         names: dict[str, int] = {}
         out: dict[str, Any] = {
             "t": text[:TEXT_LIMIT],
-            "r": self._record_part(entry, text, first, last, names),
-            "g": self._truth_part(entry, unread, names),
+            "r": self._record_part(entry, text, records, names, pred_of),
+            "g": self._truth_part(entry, unread, truth, names),
             "i": entry.issues,
             "y": entry.conforming,
         }
@@ -99,18 +111,25 @@ class Details:
         return out
 
     def _record_part(
-        self, entry: ImageEntry, text: str, first: int, last: int, names: dict[str, int]
+        self,
+        entry: ImageEntry,
+        text: str,
+        side: _Side,
+        names: dict[str, int],
+        pred_of: Mapping[int, int],
     ) -> dict[str, Any]:
-        side, part = self._records, slice(first, last)
+        count = entry.num_found
+        first = entry.first_record - side.first_row
+        last = first + count
+        part = slice(first, last)
         spans = utf16_offsets(text, [*side.start[part], *side.end[part]])
-        count = last - first
         out: dict[str, Any] = {
             "s": spans[:count],
             "e": spans[count:],
             "v": "".join(side.verdict[part]),
             "k": "".join(side.kind[part]),
             "n": [_index(names, desc) for desc in side.desc[part]],
-            "g": [self._geometry(row, entry) for row in range(first, last)],
+            "g": [self._geometry(row, entry, side, pred_of) for row in range(first, last)],
             "p": side.partner[part],
         }
         copies = {
@@ -138,11 +157,13 @@ class Details:
             out["q"] = side.score[part]
         return out
 
-    def _geometry(self, row: int, entry: ImageEntry) -> list[float] | None:
-        place = self._pred_of.get(row)
-        if place is not None:
-            polygon = self._columns.pred.shapes.polygons.get(place)
-            return self._records.box[row] if polygon is None else _rounded(polygon)
+    def _geometry(
+        self, place: int, entry: ImageEntry, side: _Side, pred_of: Mapping[int, int]
+    ) -> list[float] | None:
+        row = side.first_row + place
+        if row in pred_of:
+            polygon = self._columns.pred.shapes.polygons.get(pred_of[row])
+            return side.box[place] if polygon is None else _rounded(polygon)
         values, kind = self._columns.records.values[row], self._columns.records.kind[row]
         if values is None or not _drawable(values, kind):
             return None
@@ -151,29 +172,31 @@ class Details:
         return _rounded(self._frame.to_pixels(values, entry.width, entry.height).tolist())
 
     def _truth_part(
-        self, entry: ImageEntry, unread: _Unread | None, names: dict[str, int]
+        self, entry: ImageEntry, unread: _Unread | None, side: _Side, names: dict[str, int]
     ) -> dict[str, Any]:
-        part = slice(self._gt_from[entry.index], self._gt_from[entry.index + 1])
+        low, high = (self._gt_from[entry.index : entry.index + 2] - side.first_row).tolist()
+        part = slice(low, high)
         polygons = self._columns.gt.shapes.polygons
         geometry = [
-            self._truth.box[row] if row not in polygons else _rounded(polygons[row])
-            for row in range(part.start, part.stop)
+            _rounded(polygons[row]) if row in polygons else side.box[place]
+            for place, row in enumerate(range(side.first_row + low, side.first_row + high), low)
         ]
         left_out = unread.gt if unread is not None else ()
         return {
-            "n": [_index(names, desc) for desc in self._truth.desc[part]]
+            "n": [_index(names, desc) for desc in side.desc[part]]
             + [_index(names, item.desc) for item in left_out],
             "g": geometry + [_rounded(item.values_px) for item in left_out],
-            "k": "".join(self._truth.kind[part]) + "".join(KINDS[item.kind] for item in left_out),
-            "v": "".join(self._truth.verdict[part]) + "u" * len(left_out),
-            "p": self._truth.partner[part] + [None] * len(left_out),
+            "k": "".join(side.kind[part]) + "".join(KINDS[item.kind] for item in left_out),
+            "v": "".join(side.verdict[part]) + "u" * len(left_out),
+            "p": side.partner[part] + [None] * len(left_out),
         }
 
 
 class _Side:
-    """The columns of the objects table for one side, as plain lists."""
+    """Columns of the objects table for some rows of one side, as plain lists."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, first_row: int) -> None:
+        self.first_row = first_row
         plain = {name: table[name].astype(object).tolist() for name in ("start", "end", "slot")}
         self.start, self.end = plain["start"], plain["end"]
         self.slot = _none_for_missing(plain["slot"])
@@ -246,7 +269,7 @@ def _read_again(run: Run, result: ScoreResult) -> dict[str, _Unread]:
     for rollout in run.rollouts():
         if rollout.id in wanted and rollout.sample_index == 0:
             out[rollout.id] = _Unread(
-                rollout.text,
+                rollout.text if rollout.failed else "",
                 rollout.error,
                 tuple(item for item in rollout.gt if _left_out(item)),
             )

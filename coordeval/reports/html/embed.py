@@ -11,7 +11,7 @@ from markupsafe import Markup
 from coordeval.jsonl import dump_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 PLAIN_LIMIT_BYTES = 2_000_000
 """Up to here details stand in the page as plain JSON, readable in its source."""
@@ -29,16 +29,30 @@ def script_json(value: Any) -> Markup:
     return Markup(text.translate(_ESCAPES))  # noqa: S704 - escaped on this very line
 
 
-def pack_chunks(chunks: Sequence[Any]) -> dict[str, Any]:
+def pack_chunks(chunks: Iterable[Any]) -> dict[str, Any]:
     """Chunks of details for `script_json`: as they are, or deflated and in base64 when large.
 
     `codec` is `json` or `deflate` (zlib format); no chunks give an empty list.
     """
-    texts = [dump_line(chunk) for chunk in chunks]
-    if sum(map(len, texts)) <= PLAIN_LIMIT_BYTES:
-        return {"codec": "json", "chunks": list(chunks)}
-    packed = [base64.b64encode(zlib.compress(text, 9)).decode("ascii") for text in texts]
-    return {"codec": "deflate", "chunks": packed}
+    plain: list[Any] = []
+    packed: list[str] = []
+    size = 0
+    for chunk in chunks:
+        text = dump_line(chunk)
+        size += len(text)
+        if size <= PLAIN_LIMIT_BYTES:
+            plain.append(chunk)
+            continue
+        packed += [_deflated(dump_line(earlier)) for earlier in plain]
+        packed.append(_deflated(text))
+        plain = []
+    if packed:
+        return {"codec": "deflate", "chunks": packed}
+    return {"codec": "json", "chunks": plain}
+
+
+def _deflated(text: bytes) -> str:
+    return base64.b64encode(zlib.compress(text, 9)).decode("ascii")
 
 
 __all__ = ["PLAIN_LIMIT_BYTES", "pack_chunks", "script_json"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordeval.jsonl import dump_line, load_json
 from coordeval.metrics.classes import NAME_RULES, UNKNOWN_CLASS
 from coordeval.metrics.f1 import f1_value
+from coordeval.metrics.packed_text import pack, unpack
 from coordeval.metrics.tables import UNKNOWN_LABEL, headline_row
 from coordeval.parsers.reasons import ALL_ISSUES, DROP_REASONS
 from coordeval.reports.html.details import Details
@@ -62,16 +65,16 @@ class Gallery:
             "runs": [part.data for part in per_run],
         }
 
-    def chunks(self) -> list[list[list[Any]]]:
-        """Per run its details in chunks of `CHUNK_IMAGES` positions; None where a run has none."""
-        out = []
-        for shown, entries in zip(self.runs, self.entries, strict=True):
-            details = Details(shown.run, shown.result)
-            rows = [None if entry is None else details.of(entry) for entry in entries]
-            out.append(
-                [rows[start : start + CHUNK_IMAGES] for start in range(0, len(rows), CHUNK_IMAGES)]
-            )
-        return out
+    def chunks(self, run: int) -> Iterator[list[Any]]:
+        """Details of the run of that place, `CHUNK_IMAGES` positions at a time; None for no line.
+
+        They are made as they are asked for.
+        """
+        shown, entries = self.runs[run], self.entries[run]
+        images = [None if entry is None else entry.index for entry in entries]
+        rows = _in_order(Details(shown.run, shown.result), images)
+        for start in range(0, len(images), CHUNK_IMAGES):
+            yield list(islice(rows, min(CHUNK_IMAGES, len(images) - start)))
 
     def wanted(self, given_root: Path | None) -> Iterator[Wanted]:
         """Images to embed, most failures over all runs first."""
@@ -121,6 +124,24 @@ def build_gallery(runs: Sequence[ShownRun]) -> Gallery:
             part[positions[entry.id]] = entry
         entries.append(part)
     return Gallery(ids=list(positions), entries=entries, runs=runs)
+
+
+def _in_order(details: Details, images: Sequence[int | None]) -> Iterator[Any]:
+    """The details of these images, all of the run's, in this order; None for None."""
+    known = [image for image in images if image is not None]
+    parts = (
+        row
+        for first in range(0, len(known), CHUNK_IMAGES)
+        for row in details.of_images(first, min(first + CHUNK_IMAGES, len(known)))
+    )
+    if known == sorted(known):
+        for image in images:
+            yield None if image is None else next(parts)
+        return
+    # The run has its lines in another order: hold the details packed until their turn.
+    held = [pack(dump_line(row).decode("utf-8")) for row in parts]
+    for image in images:
+        yield None if image is None else load_json(unpack(held[image]).encode("utf-8"))
 
 
 class _Classes:

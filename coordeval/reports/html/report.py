@@ -79,7 +79,7 @@ def build_report(
     gallery = build_gallery(runs)
     pictures = thumbnails(gallery.wanted(image_root), max_thumbnails)
     on_stage("collecting texts")
-    details = [pack_chunks(chunks) for chunks in gallery.chunks()]
+    details = [pack_chunks(gallery.chunks(run)) for run in range(len(runs))]
     on_stage("writing the page")
     index = gallery.index() | {
         "missing": sorted(pictures.missing),

@@ -1,4 +1,4 @@
-"""When two rollouts of an id have the same ground truth: one answer for every command."""
+"""Whether two runs have the same ground truth for an image: a digest to compare, 16 bytes each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def truth_digest(rollout: Rollout) -> bytes:
     """A digest of what makes ground truths the same: size, objects in any order, judged classes.
 
-    Objects are the same where name, kind, coordinates (to 1e-4 pixels), crowd mark and annotated
-    area (to 0.01) are. No objects have a digest as well.
+    Coordinates count to 1e-4 pixels and areas to 0.01, so that a file that was written with six
+    decimals still holds the same ground truth.
     """
     objects = sorted(_comparable(obj) for obj in rollout.gt)
     whole = rollout.width, rollout.height, objects, rollout.federated
@@ -21,7 +21,6 @@ def truth_digest(rollout: Rollout) -> bytes:
 
 
 def _comparable(obj: GroundTruthObject) -> tuple[object, ...]:
-    # Rounded, so that a file that was written with six decimals is still the same ground truth.
     # Equal numbers have one form: floats, and no -0.0.
     values = tuple(round(float(value), 4) + 0.0 for value in obj.values_px)
     area = -1.0 if obj.area is None else round(float(obj.area), 2) + 0.0
