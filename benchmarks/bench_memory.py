@@ -27,18 +27,31 @@ if TYPE_CHECKING:
 
 NOTE = (
     "its tokens and their log-probabilities, ground truth. Lines are read one at a time and go "
-    "through in parts; tables are written in parts. What stays grows all the same, because AP, "
-    "ties and classes are questions to all detections: per image its packed text and its counts "
-    "at ten thresholds, per object some 130 bytes (box, class, score, what it repeats, its pairs "
-    "where it has any, what the tables say of it). Below some thousand rollouts the column also "
-    "holds buffers that stop growing."
+    "through in parts; tables are written and pages filled in parts. What stays grows all the "
+    "same, because AP, ties and classes are questions to all detections: per image its packed text "
+    "and its counts at ten thresholds, per object some 130 bytes (box, class, score, what it "
+    "repeats, its pairs where it has any, what the tables say of it). A comparison holds that of "
+    "both runs, and with resampling come a byte per image and draw and the match table of AP, some "
+    "40 bytes per object; an attribution holds every overlap and the verdicts of three states of "
+    "the run; a page its own text, some 2 KiB per image. Below some thousand rollouts the column "
+    "also holds buffers that stop growing."
 )
 SCALES = (1, 8, 32)
-COMMANDS: dict[str, Callable[[Path], list[str]]] = {
-    "coordeval score": lambda run: ["score", str(run)],
-    "coordeval inspect": lambda run: ["inspect", str(run)],
-    "coordeval compare": lambda run: ["compare", str(run), str(run), "--draws", "200"],
-    "coordeval report": lambda run: ["report", str(run), "-o", str(run / "report.html")],
+COMMANDS: dict[str, Callable[[str], list[str]]] = {
+    "coordeval score": lambda run: ["score", run],
+    "coordeval inspect": lambda run: ["inspect", run],
+    "coordeval inspect --worse-than": lambda run: ["inspect", run, "--worse-than", run],
+    "coordeval compare, 200 draws": lambda run: ["compare", run, run, "--draws", "200"],
+    "coordeval compare": lambda run: ["compare", run, run],
+    "coordeval report": lambda run: ["report", run, "-o", f"{run}/report.html"],
+    "coordeval attribute": lambda run: ["attribute", run],
+    "coordeval attribute --against": lambda run: ["attribute", run, "--against", run],
+    "coordeval check --update-baseline": lambda run: [
+        *("check", run, "--baseline", f"{run}/base.json", "--update-baseline")
+    ],
+    "coordeval check --intervals": lambda run: [
+        *("check", run, "--gate", "coco/AP>=0", "--gate", "f1/0.50/f1>=0", "--intervals")
+    ],
 }
 
 
@@ -56,11 +69,11 @@ def measure(options: argparse.Namespace) -> list[Table]:
             for run, count in zip(runs, counts, strict=True)
         ]
         for label, command in COMMANDS.items():
-            if options.command and label.split()[1] not in options.command:
+            if options.command and label.replace(",", "").split()[1] not in options.command:
                 continue
             peaks = []
             for run in runs:
-                found = run_module("coordeval", command(run))
+                found = run_module("coordeval", command(str(run)))
                 if found["code"]:
                     raise RuntimeError(f"{label} on {run}: exit code {found['code']}")
                 peaks.append(found["peak_bytes"])

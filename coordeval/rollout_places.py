@@ -44,7 +44,7 @@ def rollouts_at(path: Path, frame: CoordFrame, places: Iterable[int]) -> Iterato
             for place in places:
                 handle.seek(place)
                 yield rollout_from_json(load_json(handle.readline(MAX_LINE_BYTES)), frame)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DataError) as error:
         raise DataError(f"{path}: changed while it was read: {error}") from None
 
 

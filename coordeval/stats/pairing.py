@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from array import array
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordeval.errors import DataError, NotComparable
 from coordeval.metrics.truth_digest import truth_digest
+from coordeval.rollout_places import line_places, rollouts_at
 from coordeval.runs import Run
 
 if TYPE_CHECKING:
@@ -22,18 +24,24 @@ class PartialRun(Run):
     """A run that holds only some of its images; all samples of each.
 
     `chosen` are its rollouts, in their order. Where it is None they are read from `source` each
-    time that they are asked for: those of `ids`, in the order of its lines.
+    time that they are asked for: those of the lines that start at `places`, in that order, else
+    those of `ids`, in the order of the lines.
     """
 
     chosen: tuple[Rollout, ...] | None = None
     source: Run | None = None
+    places: array[int] | None = None
     ids: frozenset[str] = frozenset()
 
     def rollouts(self) -> Iterator[Rollout]:
         """The chosen rollouts."""
         if self.chosen is not None:
             yield from self.chosen
-        elif self.source is not None:
+        elif self.source is None:
+            return
+        elif self.places is not None:
+            yield from rollouts_at(self.rollouts_path, self.source.frame, self.places)
+        else:
             yield from (one for one in self.source.rollouts() if one.id in self.ids)
 
 
@@ -75,8 +83,8 @@ def pair_runs(runs: Sequence[Run]) -> Pairing:
                 path=run.path,
                 rollouts_path=run.rollouts_path,
                 meta=run.meta,
-                chosen=None if is_so else _in_order(run, common),
                 source=run,
+                places=None if is_so else _in_order(run, common),
                 ids=kept,
             )
             for run, is_so in zip(runs, as_wanted, strict=True)
@@ -98,11 +106,6 @@ def said_of_other_truth(pairing: Pairing) -> tuple[str, ...]:
         for run, ids in zip(pairing.runs, pairing.other_truth, strict=True)
         if ids
     )
-
-
-def with_meta(run: PartialRun, **changes: object) -> PartialRun:
-    """The run with other values in its run.json."""
-    return replace(run, meta=run.meta | changes)
 
 
 def _read(run: Run) -> tuple[dict[str, bytes], list[str]]:
@@ -128,12 +131,16 @@ def _read(run: Run) -> tuple[dict[str, bytes], list[str]]:
     return {key: truth for key, truth in truths.items() if truth is not None}, headlines
 
 
-def _in_order(run: Run, ids: Sequence[str]) -> tuple[Rollout, ...]:
-    """The rollouts of a run that has its lines in another order, at once."""
+def _in_order(run: Run, ids: Sequence[str]) -> array[int]:
+    """Where in its file each rollout of these ids stands, in the order of the ids."""
     place = {key: row for row, key in enumerate(ids)}
-    held = [rollout for rollout in run.rollouts() if rollout.id in place]
-    held.sort(key=lambda rollout: (place[rollout.id], rollout.sample_index))
-    return tuple(held)
+    starts = line_places(run.rollouts_path)
+    wanted = sorted(
+        (place[rollout.id], rollout.sample_index, start)
+        for rollout, start in zip(run.rollouts(), starts, strict=False)  # the last may be torn
+        if rollout.id in place
+    )
+    return array("q", (start for _, _, start in wanted))
 
 
 def shown_ids(ids: Sequence[str]) -> str:
@@ -148,5 +155,4 @@ __all__ = [
     "pair_runs",
     "said_of_other_truth",
     "shown_ids",
-    "with_meta",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordeval.metrics import coco_engine, collect, objects_table, parquet
+from coordeval.metrics import coco_engine, collect, objects_table, other_samples, parquet
+from coordeval.metrics.attribution import candidates
 from coordeval.metrics.attribution.attribution import attribute
 from coordeval.metrics.compact import Numbers, Texts, Values, Whole
 from coordeval.metrics.packed_text import pack, unpack
@@ -94,6 +96,21 @@ def test_a_coordinate_text_shrinks_to_a_quarter(rec, text):
     assert len(pack(whole)) < len(whole) / 4
 
 
+def test_a_column_can_be_asked_for_a_row():
+    """As a list can: whether a row stands there, and whether all rows are those of another."""
+    for column, there, absent in (
+        (Whole(optional=True), [3, None], 4),
+        (Texts(), ["a", None], "b"),
+        (Values(), [(1, 2), None], (2, 1)),
+    ):
+        column.extend(there)
+        assert isinstance(column, Collection)
+        assert all(row in column for row in there)
+        assert absent not in column
+        assert column == there
+        assert column != [*there, absent]
+
+
 def test_sparse_rows_are_the_rows():
     """Each row comes back whole and of its type; `count` says in how many a place is set."""
     rows = np.array([[-1, 4, -1, 0], [-1, -1, -1, 2]])
@@ -103,6 +120,7 @@ def test_sparse_rows_are_the_rows():
     assert np.array_equal(np.array(list(sparse)), rows)
     assert sparse[0].dtype == rows.dtype
     assert sparse.count().tolist() == [0, 1, 0, 2]
+    assert [sparse.places(row).tolist() for row in range(2)] == [[1, 3], [3]]
 
 
 def odd_run(folder, rec, text, *, tokens, declared):
@@ -170,6 +188,8 @@ def test_a_run_in_parts_is_the_run(tokens, declared, part, tmp_path, rec, text, 
     assert want.loops
     assert want.metrics["parse/dropped_invalid"]
     monkeypatch.setattr(collect, "PART_ROLLOUTS", part)
+    monkeypatch.setattr(other_samples, "PART_IMAGES", part)
+    monkeypatch.setattr(candidates, "PART_ROWS", 5 * part)
     monkeypatch.setattr(coco_engine, "PART_OBJECTS", 20 * part)
     for module in (objects_table, parquet):
         monkeypatch.setattr(module, "PART_ROWS", 13 * part)

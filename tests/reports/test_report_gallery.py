@@ -122,6 +122,25 @@ def test_runs_with_other_images_line_up_by_id(run_dir, line, rec, text):
     assert next(gallery.chunks(1))[0] is None
 
 
+def test_details_stand_in_the_order_of_the_page(run_dir, line, rec, text):
+    """A run with its lines in another order says the same of each image, lone surrogates too."""
+    lines = [
+        line(
+            text(rec(f"kind {n}", n, n, 500, 500), rec("cat", 3)) + ("\ud83d" if n == 7 else ""),
+            [CAT, {"desc": "wire", "line": [0, 0, 5, n]}],
+            id=f"{n}",
+        )
+        for n in range(CHUNK_IMAGES + 30)
+    ]
+    mixed = [*lines[90:], *lines[:90][::-1]]
+    runs = [open_run(run_dir(part, name)) for part, name in ((lines, "one"), (mixed, "two"))]
+    gallery = build_gallery(shown_runs([(run, score_run(run)) for run in runs]))
+    one, two = (list(gallery.chunks(run)) for run in range(2))
+    assert [len(chunk) for chunk in one] == [CHUNK_IMAGES, 30]
+    assert two == json.loads(json.dumps(one))
+    assert one[0][7]["n"] == ["kind 7", "cat", "wire"]
+
+
 def picture(path, size=(400, 200)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (200, 30, 30)).save(path)
