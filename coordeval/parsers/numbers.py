@@ -18,7 +18,8 @@ _SPECIAL_AT_END = re.compile(
     r"\s*+(?:<(?:/?s|/?pad|bos|eos|unk|end_of_turn)>|<\|(?!coord_)[^|<>\s]{1,40}\|>)\s*+\Z"
 )
 
-_END_OF_ANSWER = re.compile(r"</s>|<(?:eos|end_of_turn)>|<\|(?:im_end|endoftext|end_of_text)\|>")
+END_OF_ANSWER = re.compile(r"</s>|<(?:eos|end_of_turn)>|<\|(?:im_end|endoftext|end_of_text)\|>")
+"""What ends an answer, whatever follows it."""
 _FENCE = re.compile(r"\s*+```[A-Za-z0-9_-]*+(?:\s++|\Z)")
 _FENCE_AT_END = re.compile(r"\s*+```\s*+\Z")
 
@@ -72,7 +73,7 @@ def inner_bounds(found: Findings) -> tuple[int, int]:
     opening = SPECIALS.match(text)
     assert opening is not None
     start = opening.end()
-    ending = _END_OF_ANSWER.search(text, start)
+    ending = END_OF_ANSWER.search(text, start)
     end = len(text) if ending is None else ending.start()
     while (cut := _last_special(text, start, end)) is not None:
         end = cut
@@ -106,6 +107,7 @@ def _last_special(text: str, start: int, end: int) -> int | None:
 
 
 __all__ = [
+    "END_OF_ANSWER",
     "NO_GEOMETRY",
     "SPECIALS",
     "TRUNCATED",

@@ -4,7 +4,8 @@
     <|object_ref_start|>dog<|object_ref_end|><|box_start|>None<|box_end|>
 
 x1 y1 x2 y2; pixel = bin / 999 * size; several boxes a phrase, `None` for what is not there; six
-numbers or more, an even count, are a polygon (OCR writes quadrilaterals). Source: IDEA-Research,
+numbers or more, an even count, are a polygon (OCR writes quadrilaterals). What follows an end token
+is not read. Source: IDEA-Research,
 Rex-Omni (arXiv 2510.12798): the documented output of `rex_omni` and its training templates.
 
 A record is one box. The first one of a phrase spans from the phrase's opening token, the others
@@ -17,7 +18,7 @@ import re
 from typing import TYPE_CHECKING
 
 from coordeval.parsers.findings import Findings, whole_number
-from coordeval.parsers.numbers import NO_GEOMETRY, TRUNCATED, Written, add_box
+from coordeval.parsers.numbers import END_OF_ANSWER, NO_GEOMETRY, TRUNCATED, Written, add_box
 from coordeval.parsers.reasons import MALFORMED_RECORD
 from coordeval.parsers.surroundings import FENCE
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from coordeval.records import GeometryKind, ParsedRollout
 
 _MARK = re.compile(r"<\|(object_ref_start|object_ref_end|box_start|box_end)\|>")
-_PIECE = re.compile(r"<([^<>|,\s]{0,40})>|([^<>\s]++|[<>])")
+_PIECE = re.compile(r"<([^<>,\s]{0,40})>|([^<>\s]++|[<>])")
 _CUT_MARK = re.compile(r"<(?:\|(?:[a-z_]{1,16}+\|?+)?+)?+\Z")
+_BEGUN_MARK = re.compile(r"(?:\A|(?<=[\s.,:]))<\|(?:o|b)[a-z_]*+\|?+\Z")
 _NOTHING = "None"
 # What may stand before which marker; `box_start` may stand anywhere, a missing phrase is a drop.
 _PAIRS = {("object_ref_end", "object_ref_start"), ("box_end", "box_start")} | {
@@ -42,26 +44,32 @@ def parse_rex_omni(text: str, dialect: Dialect) -> ParsedRollout:
     if not text.strip():
         found.issues["empty_output"] = 1
         return found.result()
-    if _MARK.search(text) is None:
+    ending = END_OF_ANSWER.search(text)
+    end = len(text) if ending is None else ending.start()
+    if _MARK.search(text, 0, end) is not None:
+        _Reader(found, end).read()
+    elif (begun := _BEGUN_MARK.search(text)) is not None and end == len(text):
+        found.issues["text_before"] += bool(text[: begun.start()].strip())
+        found.drop(begun.start(), end, TRUNCATED)
+    else:
         found.issues["no_container"] = 1
-        return found.result()
-    _Reader(found).read()
     return found.result()
 
 
 class _Reader:
-    """Walks from marker to marker; what it holds is the phrase that is open."""
+    """Walks from marker to marker, up to `end`; what it holds is the phrase that is open."""
 
-    def __init__(self, found: Findings) -> None:
+    def __init__(self, found: Findings, end: int) -> None:
         self.found = found
+        self.end = end
+        self.is_ended = end < len(found.text)
         self.phrase_at: int | None = None
         self.desc: str | None = None
         self.broken = False
-        self.groups = 0
 
     def read(self) -> None:
         text = self.found.text
-        marks = list(_MARK.finditer(text))
+        marks = list(_MARK.finditer(text, 0, self.end))
         for number, mark in enumerate(marks):
             previous = marks[number - 1] if number else None
             between = (previous.end() if previous else 0, mark.start())
@@ -87,16 +95,20 @@ class _Reader:
 
     def _end(self, state: str, place: int) -> None:
         """Take what follows the last marker."""
-        found, size = self.found, len(self.found.text)
-        rest = self._without_fence(found.text[place:])
-        if state == "object_ref_start":
+        found, size = self.found, self.end
+        found.issues["text_after"] += self.is_ended
+        rest = self._without_fence(found.text[place:size])
+        if state == "object_ref_start" and not self.is_ended:
             found.drop(self.phrase_at or 0, size, TRUNCATED, desc=None)
             return
         if state == "box_start":
             self._boxes(place, size, closed=False)
             return
-        cut = _CUT_MARK.search(rest)
-        if cut is not None or (self.phrase_at is not None and not rest.strip()):
+        if state == "object_ref_start":
+            self.desc, self.broken, place, rest = rest, True, size, ""
+        cut = None if self.is_ended else _CUT_MARK.search(rest)
+        waits = self.phrase_at is not None and not rest.strip() and not self.is_ended
+        if cut is not None or waits:
             begun = place + cut.start() if cut is not None else place
             at = self.phrase_at if self.phrase_at is not None else begun
             found.drop(at, size, TRUNCATED, desc=self.desc)

@@ -142,6 +142,41 @@ CASES = {
         [("truncated_record", None)],
         [CAT],
     ),
+    "rex: end token in place of the closing marker": (
+        "rex-omni",
+        f"{R_CAT}, {R_DOG.replace('<|box_end|>', '<|im_end|>')}",
+        {"text_after"},
+        [("wrong_arity", "separator")],
+        [CAT],
+    ),
+    "rex: end token behind a phrase": (
+        "rex-omni",
+        f"{R_CAT}, <|object_ref_start|>dog<|object_ref_end|><|im_end|>",
+        {"text_after"},
+        [("missing_geometry", "absent")],
+        [CAT],
+    ),
+    "rex: end token in a phrase": (
+        "rex-omni",
+        f"{R_CAT}, <|object_ref_start|>do<|im_end|>",
+        {"text_after"},
+        [("malformed_record", "missing_marker")],
+        [CAT],
+    ),
+    "rex: text after the end token": (
+        "rex-omni",
+        f"{R_CAT}<|im_end|>{R_DOG}",
+        {"text_after"},
+        [],
+        [CAT],
+    ),
+    "rex: cut in the first marker": (
+        "rex-omni",
+        "<|object_ref_st",
+        {"truncated"},
+        [("truncated_record", None)],
+        [],
+    ),
     "paligemma: two": ("paligemma", f"{P_CAT} ; {P_DOG}", set(), [], [CAT, DOG]),
     "paligemma: last semicolon": ("paligemma", f"{P_CAT} ; ", {"trailing_comma"}, [], [CAT]),
     "paligemma: no semicolon": ("paligemma", P_CAT + P_DOG, {"missing_comma"}, [], [CAT, DOG]),
@@ -490,3 +525,13 @@ def test_phrases_before_boxes(text, phrase):
     found = phrase_before(text, 0, len(text))
     assert found.text == phrase
     assert text[found.start :].startswith(phrase)
+
+
+@pytest.mark.parametrize("token", ["<|coord_3|>", "<two>", "<|", "第九", "<２>"])
+def test_a_foreign_token_of_rex_omni_is_shown_whole(token):
+    """The evidence is what was written in the slot, special tokens with their bars."""
+    (drop,) = read(R_CAT.replace("<30>", token), "rex-omni").drops
+    shown = (drop.reason, drop.detail, drop.slot)
+    assert shown == ("wrong_arity", "foreign_token", 2)
+    assert token.startswith(drop.evidence)
+    assert drop.evidence == token or token == "<|"
