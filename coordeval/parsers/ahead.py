@@ -15,6 +15,7 @@ class RecordsAhead:
 
     def __init__(self, text: str, *, container: str, record: str) -> None:
         self._text = text
+        self._container = container
         self._pattern = f"{container}|{_ANSWER_ENDS}|(?P<record>{record})"
         self._found: re.Match[str] | None = None
         self._searched = False
@@ -26,6 +27,10 @@ class RecordsAhead:
             found = self._found = re.compile(self._pattern).search(self._text, place)
             self._searched = True
         return found.start() if found is not None and found.lastgroup == "record" else None
+
+    def containers(self, place: int) -> int:
+        """How many containers open at `place` or behind it."""
+        return sum(1 for _ in re.compile(self._container).finditer(self._text, place))
 
 
 __all__ = ["RecordsAhead"]

@@ -47,8 +47,13 @@ if TYPE_CHECKING:
 _W = r"[ \t\n\r]*+"
 _EMPTY_LIST = re.compile(r"\[" + _W + r"\]")
 _LIST_OF_RECORDS = re.compile(
-    r"\[" + _W + r"(?=\{" + _W + r"""(?:\}|["'A-Za-z_][^{}\[\]]*+(?:[\[}]|\Z)))"""
+    r"\[" + _W + r"(?=\{" + _W + r"""(?:\}|(?:["']|[^\W\d])[^{}\[\]]*+(?:[\[}]|\Z)))"""
 )
+_STRAY_FIRST = r'(?:(?:"[^"\\]{0,80}+"|[^\s,\[\]{}"]{1,80}+)' + _W + "," + _W + "){1,16}+"
+# A list opens before its first record, or before a few values that are none (few, so that reading
+# stays linear; behind a colon they are a geometry that lost its end).
+_LIST_OPENS = rf"(?:(?<!:)(?<!: )\[{_W}{_STRAY_FIRST}|\[{_W})"
+_BETWEEN_RECORDS = frozenset(",{}")
 _STRAY_WORD = re.compile(r'[^\s,\[\]{}"`]++')
 _BRACKETS = re.compile(r"[\[\]{}:,\s]++")
 
@@ -108,13 +113,13 @@ class _Reader:
         """Where the container opens and where its list's inside begins; None without one."""
         if self.keys.objects is not None:
             return self._keyed_list()
-        first = re.search(r"\[" + _W + "(?=" + self.patterns.start.pattern + ")", self.text)
-        first = first or self._doubled_brace()
-        empty = _EMPTY_LIST.search(self.text) if first is None else None
+        first = re.search(_LIST_OPENS + f"(?={self.patterns.start.pattern})", self.text)
+        first = first or self._doubled_brace() or self._broken_first()
         if first is not None:
-            return first.start(), first.end()
+            return first.start(), first.start() + 1
         if self.patterns.start.search(self.text) is not None:
             return 0, None
+        empty = _EMPTY_LIST.search(self.text)
         # Records of other keys altogether are found all the same, where they stand in a list.
         other = _LIST_OF_RECORDS.search(self.text)
         if other is not None and (empty is None or other.start() < empty.start()):
@@ -126,6 +131,13 @@ class _Reader:
     def _doubled_brace(self) -> re.Match[str] | None:
         """A list whose first record is broken at once: `[{{` or `[{ {`."""
         return re.search(r"\[" + _W + r"(?=\{" + _W + self.patterns.start.pattern + ")", self.text)
+
+    def _broken_first(self) -> re.Match[str] | None:
+        """A list whose first record has a broken or another key, and a later one a known key."""
+        known = self.patterns.start.search(self.text)
+        if known is None or self.text[: known.start()].rstrip()[-1:] not in _BETWEEN_RECORDS:
+            return None
+        return _LIST_OF_RECORDS.search(self.text, 0, known.start())
 
     def _cut_list(self) -> tuple[int, int | None]:
         """A text that is cut right behind the `[` of its list, or inside its first key."""
@@ -190,7 +202,7 @@ class _Reader:
         if not rest:
             return
         if self.patterns.start.search(rest) is not None:
-            self.issues["second_container"] += 1
+            self.issues["second_container"] += max(1, self.ahead.containers(place))
         self.issues["text_after"] += bool(FENCE.sub("", rest).strip())
 
     # The records.

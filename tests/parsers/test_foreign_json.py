@@ -208,6 +208,50 @@ def test_records_of_other_keys_are_found_where_they_stand_in_the_list(name):
     assert "no_container" not in parsed.issues
 
 
+FIRST_RECORDS = {
+    "missing colon": ('{"bbox_2d" [1, 2, 3, 4], "label": "a"}', "malformed_record"),
+    "key never closed": ('{"bbox_2d: [1, 2, 3, 4], "label": "a"}', "malformed_record"),
+    "key without quotes": ('{bbox_2d: [1, 2, 3, 4], "label": "a"}', "malformed_record"),
+    "key of other letters": ('{"第九": [1, 2, 3, 4], "label": "a"}', "unexpected_keys"),
+    "another key first": ('{"id": 1, "bbox_2d": [1, 2, 3, 4], "label": "a"}', "unexpected_keys"),
+    "nothing in it": ("{}", "missing_desc"),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_RECORDS)
+def test_the_first_record_of_a_list_is_found_however_its_first_key_is_broken(name):
+    """A list is not passed over for its first record, which is dropped for its own reason."""
+    first, reason = FIRST_RECORDS[name]
+    for text in (f"[{first}, {H}]", f"```json\n[\n\t{first},\n\t{H}\n]\n```"):
+        parsed = read(text)
+        assert [record.reason for record in parsed.drops] == [reason]
+        assert kept(parsed) == [DOG]
+        assert "no_container" not in parsed.issues
+        assert text[parsed.drops[0].start : parsed.drops[0].end] == first
+
+
+def test_braces_in_prose_are_no_first_record():
+    """A record behind prose with brackets stays one without a list."""
+    parsed = read(f"The set [{{x}}] holds {G}")
+    assert set(parsed.issues) == {"no_container", "text_before"}
+    assert kept(parsed) == [CAT]
+
+
+@pytest.mark.parametrize("stray", ["null", "7", '"x"', "...", 'null, "x"'])
+def test_values_before_the_first_record_are_stray(stray):
+    """What is no record costs neither the list nor its records, wherever it stands."""
+    parsed = read(f"[{stray}, {G}, {H}]")
+    assert set(parsed.issues) == {"stray_value"}
+    assert kept(parsed) == [CAT, DOG]
+
+
+def test_every_further_list_is_counted():
+    """A list per class is one that is read, and as many second containers as there are others."""
+    parsed = read(f"[{G}]\n[{H}]\n[{P}]")
+    assert parsed.issues == {"second_container": 2, "text_after": 1}
+    assert kept(parsed) == [CAT]
+
+
 @pytest.mark.parametrize("text", ["no list [1, 2]", "a set {x} in [a, b]", "[{1, 2}, {3}]", "[["])
 def test_brackets_in_prose_are_no_list_of_records(text):
     """Only a brace that could open a record makes a list one of records."""
