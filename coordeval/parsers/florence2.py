@@ -17,19 +17,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from coordeval.parsers.findings import Findings, whole_number
-from coordeval.parsers.numbers import NO_GEOMETRY, TRUNCATED, Written, add_box, inner_bounds
+from coordeval.parsers.findings import Findings
+from coordeval.parsers.location_runs import location_runs, read_numbers
+from coordeval.parsers.numbers import NO_GEOMETRY, TRUNCATED, add_box, inner_bounds
 
 if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
+    from coordeval.parsers.location_runs import Run
     from coordeval.records import GeometryKind, ParsedRollout
 
-# A location token, or what may be left of one that stands among others.
-_LOCATION = re.compile(
-    r"<loc_(?P<number>[^<>\s]{0,12}+)>|<loc_\d{1,6}(?![\d>])|loc_\d{1,6}+>"
-    r"|<(?!/?(?:s|pad|od|box|bbox|ground|obj|poly|sep|and)>)[^<>\s]{1,16}+>",
-    re.ASCII,
-)
 _CUT_TOKEN = re.compile(r"<(?:l|lo|loc|loc_[^<>\s]{0,12}+|/?p|/?po|/?pol|/?poly)?\Z")
 _TAGS = re.compile(r"</?(?:od|box|bbox|ground|obj|poly|sep|and)>")
 _CLOSING = re.compile(r"(?:\s|</(?:od|box|bbox|ground|obj|poly)>|<(?:sep|and)>)*+")
@@ -49,27 +45,15 @@ def parse_florence2(text: str, dialect: Dialect) -> ParsedRollout:
     found.issues["text_before"] = int("<" in text[opening.end() : start])
     cut = _CUT_TOKEN.search(text, start, end) if end == len(text) else None
     until = end if cut is None else cut.start()
-    matches = _locations(text, start, until)
-    if not matches and cut is None:
+    runs = location_runs(text, start, until)
+    if not runs and cut is None:
         found.issues["no_container"] = 1
         return found.result()
-    _read_runs(found, matches, start, until, cut=cut is not None)
+    _read_runs(found, runs, start, until, cut=cut is not None)
     return found.result()
 
 
-def _locations(text: str, start: int, end: int) -> list[re.Match[str]]:
-    """Location tokens, and broken ones that directly follow another."""
-    out: list[re.Match[str]] = []
-    for match in _LOCATION.finditer(text, start, end):
-        follows = bool(out) and out[-1].end() == match.start()
-        if match["number"] is not None or follows:
-            out.append(match)
-    return out
-
-
-def _read_runs(
-    found: Findings, matches: list[re.Match[str]], place: int, end: int, *, cut: bool
-) -> None:
+def _read_runs(found: Findings, runs: list[Run], place: int, end: int, *, cut: bool) -> None:
     """Read each name with the run of location tokens after it.
 
     Tags alone between two runs (`<sep>`, `</poly><poly>`) open a further geometry of the same name.
@@ -77,22 +61,16 @@ def _read_runs(
     text = found.text
     may_be_cut = cut or end == len(text)
     desc, is_poly = "", False
-    number = 0
-    while number < len(matches):
-        first = number
-        name = text[place : matches[first].start()]
-        number += 1
-        while number < len(matches) and not _name_between(text, matches, number):
-            number += 1
-        run = matches[first:number]
+    for number, run in enumerate(runs):
+        name = text[place : run.pieces[0].start()]
         own = _TAGS.sub("", name).strip()
-        continues = first > 0 and not own
+        continues = number > 0 and not own
         desc = desc if continues else own
         is_poly = _opens_poly(name, before=is_poly and continues)
-        place = run[-1].end()
-        at_end = may_be_cut and number == len(matches) and not _visible(text[place:end])
+        place = run.end
+        at_end = may_be_cut and number + 1 == len(runs) and not _visible(text[place:end])
         open_end = at_end and (cut or (is_poly and "</poly>" not in text[place:]))
-        begin = run[0].start() - (0 if continues else len(name) - _skipped(name))
+        begin = run.pieces[0].start() - (0 if continues else len(name) - _skipped(name))
         _add_run(found, run, begin, desc, is_poly=is_poly, open_end=open_end, at_end=at_end)
     _read_rest(found, place, end, cut=cut)
 
@@ -128,15 +106,9 @@ def _skipped(text: str) -> int:
     return match.end()
 
 
-def _name_between(text: str, matches: list[re.Match[str]], number: int) -> bool:
-    """True where something other than spaces stands between two location tokens."""
-    between = text[matches[number - 1].end() : matches[number].start()]
-    return bool(between) and not between.isspace()
-
-
 def _add_run(
     found: Findings,
-    run: list[re.Match[str]],
+    run: Run,
     begin: int,
     desc: str,
     *,
@@ -149,30 +121,19 @@ def _add_run(
     `open_end`: a token or a closing tag was cut off; `at_end`: nothing follows in the text, not
     even an end token.
     """
-    size = len(run) if is_poly else _BOX
     kind: GeometryKind = "poly" if is_poly else "bbox_2d"
-    for number in range(0, len(run), size):
-        part = run[number : number + size]
+    parts = [run.pieces] if is_poly else run.boxes()
+    for number, part in enumerate(parts):
         start = part[0].start() if number else begin
-        written = _numbers(part)
-        is_last = number + size >= len(run)
-        unfinished = is_last and at_end and not is_poly and len(part) < _BOX
-        if is_last and (unfinished or (open_end and (is_poly or len(part) < _BOX))):
+        written = read_numbers(part)
+        is_last = number + 1 == len(parts)
+        too_few = not is_poly and len(part) < _BOX
+        if is_last and ((at_end and too_few) or (open_end and is_poly)):
             found.drop(
                 start, len(found.text), TRUNCATED, desc=desc, kind=kind, written=written.known
             )
         else:
             add_box(found, start, part[-1].end(), desc, written, kind=kind)
-
-
-def _numbers(part: list[re.Match[str]]) -> Written:
-    numbers: list[int] = []
-    for slot, match in enumerate(part):
-        digits = match["number"] or ""
-        if not (digits.isascii() and digits.isdigit()) or (digits[0] == "0" and digits != "0"):
-            return Written((), match.group(), slot)
-        numbers.append(whole_number(digits))
-    return Written(tuple(numbers))
 
 
 __all__ = ["parse_florence2"]

@@ -7,6 +7,9 @@ segmentation task are stepped over and noted (`stray_value`): the box is kept, t
 Source: google-research/big_vision, `pp/proj/paligemma`; the location tokens are listed in
 transformers' `processing_paligemma` (`<loc0000>` ... `<loc1023>`, `<seg000>` ... `<seg127>`).
 
+Nothing but `;` parts objects, and a name stands behind four tokens. So text among fewer of them is
+foreign, whatever it is.
+
 An empty answer is what PaliGemma writes where it finds nothing; it counts as `empty_output`, since
 nothing tells it from an answer that failed.
 """
@@ -24,10 +27,11 @@ if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import ParsedRollout
 
-_STEP = re.compile(r"<loc([^<>;\s]{0,12}+)>|(<seg\d{1,3}+>)|(;)", re.ASCII)
+_STEP = re.compile(r"<loc(\d++|[^<>;\s]{0,12}+)>|(<seg\d{1,3}+>)|(;)", re.ASCII)
 _CUT_TOKEN = re.compile(r"<(?:l|lo|s|se|(?:loc|seg)[^<>;\s]{0,12}+)\Z|(?<=[>;])<\Z|(?<=; )<\Z")
 _MASK = re.compile(r"<seg\d{1,3}+>", re.ASCII)
 _DIGITS = 4
+_BOX = 4
 
 
 @dataclass(slots=True)
@@ -47,6 +51,12 @@ class _Open:
         elif self.foreign is None:
             self.foreign = (written, self.count)
         self.count += 1
+        self.name_from = end
+
+    def stray(self, written: str, end: int) -> None:
+        """Take text that stands in a slot, or between two."""
+        if self.foreign is None:
+            self.foreign = (written, self.count)
         self.name_from = end
 
     @property
@@ -83,7 +93,7 @@ def _read(found: Findings, steps: list[re.Match[str]], place: int, end: int, *, 
     text = found.text
     record: _Open | None = None
     seen = False
-    for match in steps:
+    for number, match in enumerate(steps):
         if match[3] is not None and record is None and not seen:
             continue  # a semicolon in prose before the first location
         name = text[record.name_from if record else place : match.start()]
@@ -92,12 +102,18 @@ def _read(found: Findings, steps: list[re.Match[str]], place: int, end: int, *, 
             _close(found, record, place, match.start(), name)
             record, seen, place = None, True, match.end()
             continue
-        if record is not None and name.strip():
+        in_row = _in_row(text, steps, number) if name.strip() else 0
+        if in_row and record is not None and 0 < _BOX - record.count >= in_row:
+            record.stray(name.strip(), match.start())  # a name would stand behind four
+        elif record is not None and in_row:
             _close(found, record, place, match.start(), name)
             found.issues["missing_comma"] += 1
             record, seen = None, True
-        elif record is None and name.strip():
-            if seen:
+        elif in_row:
+            if seen and in_row < _BOX:
+                record = _Open(match.start() - len(name.lstrip()))
+                record.stray(name.strip(), match.start())
+            elif seen:
                 _close(found, None, place, match.start(), name)
                 found.issues["missing_comma"] += 1
             else:
@@ -109,6 +125,18 @@ def _read(found: Findings, steps: list[re.Match[str]], place: int, end: int, *, 
     _last(found, record, place, end, cut=cut)
 
 
+def _in_row(text: str, steps: list[re.Match[str]], number: int) -> int:
+    """How many location tokens stand in a row from a step on; counted up to one more than four."""
+    count = 1
+    while count <= _BOX and number + count < len(steps):
+        match = steps[number + count]
+        between = text[steps[number + count - 1].end() : match.start()]
+        if match[1] is None or _without_masks(between).strip():
+            break
+        count += 1
+    return count
+
+
 def _last(found: Findings, record: _Open | None, place: int, end: int, *, cut: bool) -> None:
     """Take what follows the last location token or semicolon."""
     text = found.text
@@ -118,7 +146,7 @@ def _last(found: Findings, record: _Open | None, place: int, end: int, *, cut: b
             _close(found, None, place, end, name)
         else:
             found.issues["trailing_comma"] += not cut
-    elif not name.strip():
+    elif not name.strip() and (cut or end == len(text)):
         found.drop(record.start, len(text), TRUNCATED, written=record.written.known)
     else:
         _close(found, record, place, end, name)
@@ -128,6 +156,9 @@ def _close(found: Findings, record: _Open | None, place: int, end: int, name: st
     """End a record before `end`: one with location tokens, a bare name, or nothing at all."""
     text = found.text
     until = _rstrip(text, end)
+    if record is not None and record.count == _BOX - 1 and ">" in name:
+        token, _, name = name.rpartition(">")  # what is left of the fourth one
+        record.stray(f"{token.strip()}>", record.name_from)
     if record is not None:
         add_box(found, record.start, max(until, record.name_from), name.strip(), record.written)
     elif name.strip():

@@ -226,6 +226,20 @@ CASES = {
         [("wrong_arity", "foreign_token")],
         [DOG],
     ),
+    "paligemma: a number of any length": (
+        "paligemma",
+        f"<loc0000><loc0000><loc{'9' * 30}><loc0001> cat ; {P_DOG}",
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "paligemma: four numbers and an end": (
+        "paligemma",
+        f"{P_CAT} ; {P_DOG.removesuffix(' dog')}<eos>",
+        {"text_after"},
+        [("missing_desc", "blank")],
+        [CAT],
+    ),
     "paligemma: no name": (
         "paligemma",
         f"<loc0002><loc0001><loc0040><loc0030> ; {P_DOG}",
@@ -277,6 +291,27 @@ CASES = {
         F_CAT.replace("loc_2>", "loc_x>") + F_DOG,
         set(),
         [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "florence2: a number of any length": (
+        "florence2",
+        F_CAT.replace("<loc_2>", f"<loc_{'9' * 30}>") + F_DOG,
+        set(),
+        [("coord_out_of_range", None)],
+        [DOG],
+    ),
+    "florence2: what is left of the fourth token": (
+        "florence2",
+        F_CAT.replace("<loc_40>", "loc _40>") + F_DOG,
+        set(),
+        [("wrong_arity", "foreign_token")],
+        [DOG],
+    ),
+    "florence2: two names without enough numbers": (
+        "florence2",
+        "cat<loc_1><loc_2><loc_3>owl<loc_4><loc_5>" + F_DOG,
+        set(),
+        [("wrong_arity", "too_few")] * 2,
         [DOG],
     ),
     "florence2: no name": (
@@ -535,3 +570,35 @@ def test_a_foreign_token_of_rex_omni_is_shown_whole(token):
     assert shown == ("wrong_arity", "foreign_token", 2)
     assert token.startswith(drop.evidence)
     assert drop.evidence == token or token == "<|"
+
+
+@pytest.mark.parametrize("piece", ["第九", "x", "<foo>", "left of", "<loc", ">", "'", "{"])
+@pytest.mark.parametrize("slot", [1, 2, 3])
+def test_text_among_location_tokens_is_foreign_and_no_name(piece, slot):
+    """In the place of a coordinate, or between two, it costs one record and makes none up."""
+    for dialect, dog, text in (
+        ("florence2", F_DOG, F_CAT + F_DOG + F_CAT),
+        ("paligemma", P_DOG, f"{P_CAT} ; {P_DOG} ; {P_CAT}"),
+    ):
+        start = [k for k in range(len(dog)) if dog.startswith("<loc", k)][slot]
+        between = dog[:start] + piece + dog[start:]
+        replaced = dog[:start] + piece + dog[dog.index(">", start) + 1 :]
+        is_name = slot == 3 and ">" not in piece  # nothing tells it from the beginning of one
+        for broken in (between, *([] if is_name else [replaced])):
+            parsed = read(text.replace(dog, broken), dialect)
+            assert [item.values for item in parsed.objects] == [CAT[1], CAT[1]], broken
+            shown = [(item.reason, item.detail, item.slot) for item in parsed.drops]
+            assert shown == [("wrong_arity", "foreign_token", slot)], broken
+
+
+def test_text_in_a_polygon_of_florence_is_foreign():
+    """A polygon does not lose its later points in silence, nor is a name made of what parts them."""
+    text = (
+        "cat<poly><loc_1><loc_2><loc_9><loc_2><loc_9><loc_8>第九<loc_1><loc_8></poly>"
+        "dog<poly><loc_1><loc_2><loc_9><loc_2><loc_9><loc_8></poly>"
+    )
+    parsed = read(text, "florence2")
+    assert [(item.desc, item.kind) for item in parsed.objects] == [("dog", "poly")]
+    assert [(item.desc, item.detail, item.evidence) for item in parsed.drops] == [
+        ("cat", "foreign_token", "第九")
+    ]
