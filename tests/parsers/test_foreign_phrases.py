@@ -456,6 +456,50 @@ CASES = {
         [("wrong_arity", "foreign_token")],
         [DOG],
     ),
+    "cogvlm: comma behind the last number": (
+        "cogvlm",
+        f"{C_CAT.replace(']]', ',]]')} {C_DOG}",
+        {"trailing_comma"},
+        [],
+        [CAT, DOG],
+    ),
+    "cogvlm: comma without a number": (
+        "cogvlm",
+        f"{C_CAT.replace('002,', '002,,')} {C_DOG}",
+        set(),
+        [("wrong_arity", "separator")],
+        [DOG],
+    ),
+    "cogvlm: semicolon first": (
+        "cogvlm",
+        f"{C_CAT.replace('[[', '[[;')} {C_DOG}",
+        {"trailing_comma"},
+        [],
+        [CAT, DOG],
+    ),
+    "cogvlm: one bracket before": (
+        "cogvlm",
+        f"{C_CAT.replace('[[', '[')} and {C_DOG}",
+        set(),
+        [("wrong_arity", "separator")],
+        [DOG],
+    ),
+    "cogvlm: never closed, and prose behind": (
+        "cogvlm",
+        f"{C_CAT[:-2]} on a {C_DOG}",
+        set(),
+        [("wrong_arity", "separator")],
+        [("a dog", DOG[1])],
+    ),
+    "cogvlm: a list of lists": (
+        "cogvlm",
+        f"cat [[001,002,030,040],[003,004,050,060]] {C_DOG}",
+        set(),
+        [("wrong_arity", "separator"), ("missing_desc", "blank")],
+        [DOG],
+    ),
+    "cogvlm: colon before": ("cogvlm", C_CAT.replace(" ", ": "), set(), [], [CAT]),
+    "cogvlm: on the next line": ("cogvlm", C_CAT.replace(" ", "\n"), set(), [], [CAT]),
     "cogvlm: no phrase": (
         "cogvlm",
         f"[[001,002,030,040]] {C_DOG}",
@@ -515,6 +559,28 @@ def test_further_polygons_of_florence_have_the_same_name():
         ]
         assert text[found[1].start : found[1].end] == two
         assert text[found[2].start : found[2].end] == f"dog<poly>{one}"
+
+
+@pytest.mark.parametrize(
+    "name", ["बिल्ली", "猫", "😀", "кошка", "แมว", "C++", "l'été", "T-shirt", "🏴"]
+)
+def test_names_of_cogvlm_are_of_any_script(name):
+    """Accents, vowel signs and emoji belong to the word that they are written in."""
+    (record,) = read(f"{name} [[001,002,030,040]].", "cogvlm").objects
+    assert record.desc == name
+
+
+def test_one_edit_of_a_cogvlm_record_never_costs_its_neighbours():
+    """Every deletion and insertion among the brackets and numbers of the middle one of three."""
+    text = f"{C_CAT} dog [[005,006,070,080]] an owl [[009,010,110,120]]"
+    start, end = text.index("dog") + 4, text.index(" an owl")
+    for place in range(start, end):
+        for piece in ("", *"{}[]\",:;x1\\'< "):
+            edited = text[:place] + piece + text[place + (not piece) :]
+            kept = [(item.desc, item.values) for item in read(edited, "cogvlm").objects]
+            assert kept[:1] == [CAT], edited
+            assert kept[-1:] == [("an owl", (9, 10, 110, 120))], edited
+            assert read(edited, "cogvlm").objects_found >= 3, edited
 
 
 @pytest.mark.parametrize("dialect", ["rex-omni", "paligemma", "florence2"])
