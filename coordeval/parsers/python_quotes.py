@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,7 +28,10 @@ _DRIFTED = (
     "|(?:desc|box|poly|line|point|quad|label|name|category)[a-z0-9_]{0,24}"
 )
 _OPENS = re.compile(r"(?<=[{\[,:])(?P<spaces>" + _W + r")(?P<quote>['\"])")
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(.))|\"|[\x00-\x1f]", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(?:x(?P<byte>[0-9a-fA-F]{2})|U(?P<wide>[0-9a-fA-F]{8})|(?P<other>.))|\"|[\x00-\x1f]",
+    re.DOTALL,
+)
 
 
 @dataclass(slots=True)
@@ -68,44 +73,66 @@ def unquoted(text: str, keys: RecordKeys) -> Unquoted:
     """
     if "'" not in text or _single_key(keys).search(text) is None:
         return Unquoted(text)
-    out: list[str] = []
-    result = Unquoted(text, changed=True)
-    length = place = 0
-    unclosed_from = len(text)
-
-    def keep(start: int, shown: str) -> None:
-        nonlocal length
-        result.starts.append(length)
-        result.written.append(start)
-        out.append(shown)
-        length += len(shown)
-
+    writing = _Writing(text)
     search = 0
     while match := _OPENS.search(text, search):
-        at = match.start("quote")
-        search = at + 1
-        if match["quote"] == '"':
-            string = _DOUBLE.match(text, at)
-            search = string.end() if string is not None else search
-            continue
-        single = _SINGLE.match(text, at) if at < unclosed_from else None
-        keep(place, text[place:at])
-        if (
-            single is None or single[2] is None or _opens_key(text, single.end() - 1)
-        ):  # its end is missing, which the reader of the record finds out
-            keep(at, '"')
-            place = at + 1
-            if single is not None and single.end() == len(text):
-                unclosed_from = at
-            continue
-        keep(at, '"')
-        keep(at + 1, _ESCAPE.sub(_to_json, single[1]))
-        keep(single.end() - 1, '"')
-        place = search = single.end()
-    keep(place, text[place:])
-    keep(len(text), "")
-    result.text = "".join(out)
-    return result
+        read = writing.double if match["quote"] == '"' else writing.single
+        search = read(match.start("quote"))
+    return writing.result()
+
+
+class _Writing:
+    """The text as JSON, written up to `place`; no single quote from `unclosed_from` on closes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.place = 0
+        self.unclosed_from = len(text)
+        self.out: list[str] = []
+        self.length = 0
+        self.unquoted = Unquoted(text, changed=True)
+
+    def keep(self, start: int, shown: str) -> None:
+        """Write what stands for the text from `start` on."""
+        self.unquoted.starts.append(self.length)
+        self.unquoted.written.append(start)
+        self.out.append(shown)
+        self.length += len(shown)
+
+    def double(self, at: int) -> int:
+        """A string in double quotes, which Python takes where an apostrophe is in it."""
+        string = _DOUBLE.match(self.text, at)
+        if string is None:
+            return at + 1
+        inside = string.group()[1:-1]
+        if "\\" in inside:
+            self.keep(self.place, self.text[self.place : at + 1])
+            self.keep(at + 1, _ESCAPE.sub(_to_json, inside))
+            self.place = string.end() - 1
+        return string.end()
+
+    def single(self, at: int) -> int:
+        """A string in single quotes; where its end is missing, the record's reader finds out."""
+        text = self.text
+        string = _SINGLE.match(text, at) if at < self.unclosed_from else None
+        self.keep(self.place, text[self.place : at])
+        self.keep(at, '"')
+        self.place = at + 1
+        if string is None or string[2] is None or _opens_key(text, string.end() - 1):
+            if string is not None and string.end() == len(text):
+                self.unclosed_from = at
+            return at + 1
+        self.keep(at + 1, _ESCAPE.sub(_to_json, string[1]))
+        self.keep(string.end() - 1, '"')
+        self.place = string.end()
+        return string.end()
+
+    def result(self) -> Unquoted:
+        """The whole text, its rest as it stands."""
+        self.keep(self.place, self.text[self.place :])
+        self.keep(len(self.text), "")
+        self.unquoted.text = "".join(self.out)
+        return self.unquoted
 
 
 def _opens_key(text: str, quote: int) -> bool:
@@ -114,10 +141,13 @@ def _opens_key(text: str, quote: int) -> bool:
 
 def _to_json(match: re.Match[str]) -> str:
     """One escape of Python's, quote or control character, as JSON writes it."""
-    if match[1] is not None:
-        return f"\\u00{match[1]}"
-    if match[2] is not None:
-        return match[2] if match[2] == "'" else match.group()
+    if match["byte"] is not None:
+        return f"\\u00{match['byte']}"
+    if match["wide"] is not None:
+        code = int(match["wide"], 16)
+        return json.dumps(chr(code))[1:-1] if code <= sys.maxunicode else match.group()
+    if match["other"] is not None:
+        return match["other"] if match["other"] == "'" else match.group()
     return '\\"' if match.group() == '"' else match.group()
 
 

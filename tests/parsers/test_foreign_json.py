@@ -277,6 +277,33 @@ def test_spans_of_python_quotes_are_places_in_the_text_as_written():
         assert text[record.end - 1] == "}"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\xa0b",
+        "it's\xa0a",
+        "\U000e0067",
+        "it's \U000e0067",
+        "\x00\x07",
+        "'",
+        "''",
+        "a\\'\"b",
+        "\\x41",
+        "\\",
+    ],
+)
+def test_every_name_that_python_writes_is_read_back(name):
+    """Whatever quotes and escapes `str` chooses for it, in the place where it stands."""
+    records = [
+        {"bbox_2d": [1, 2, 30, 40], "label": name},
+        {"bbox_2d": [5, 6, 70, 80], "label": "b"},
+    ]
+    text = str(records)
+    parsed = read(text)
+    assert [record.desc for record in parsed.objects] == [name, "b"]
+    assert [text[item.start : item.end] for item in parsed.objects] == [str(one) for one in records]
+
+
 def test_every_cut_of_a_list_keeps_the_records_before_it():
     """Wherever the text ends, closed records stay and the one that is cut is truncated."""
     text = f"```json\n[\n\t{G},\n\t{H}\n]\n```"
