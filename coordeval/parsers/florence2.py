@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from coordeval.parsers.findings import Findings
 from coordeval.parsers.location_runs import location_runs, read_numbers
 from coordeval.parsers.numbers import NO_GEOMETRY, TRUNCATED, add_box, inner_bounds
+from coordeval.parsers.surroundings import FENCE
 
 if TYPE_CHECKING:
     from coordeval.parsers.dialects import Dialect
@@ -41,8 +42,8 @@ def parse_florence2(text: str, dialect: Dialect) -> ParsedRollout:
         return found.result()
     opening = _OPENING.match(text)
     assert opening is not None
-    start, end = inner_bounds(found)
-    found.issues["text_before"] = int("<" in text[opening.end() : start])
+    start, end = inner_bounds(found, "<loc_")
+    found.issues["text_before"] = int(bool(FENCE.sub("", text[opening.end() : start]).strip()))
     cut = _CUT_TOKEN.search(text, start, end) if end == len(text) else None
     until = end if cut is None else cut.start()
     runs = location_runs(text, start, until)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordeval.parsers.reasons import MISSING_GEOMETRY, TRUNCATED_RECORD, WRONG_ARITY
+from coordeval.parsers.surroundings import FENCE
 
 if TYPE_CHECKING:
     from coordeval.parsers.findings import Drop, Findings
@@ -21,6 +22,7 @@ _SPECIAL_AT_END = re.compile(
 END_OF_ANSWER = re.compile(r"</s>|<(?:eos|end_of_turn)>|<\|(?:im_end|endoftext|end_of_text)\|>")
 """What ends an answer, whatever follows it."""
 _FENCE = re.compile(r"\s*+```[A-Za-z0-9_-]*+(?:\s++|\Z)")
+_FENCE_LINE = re.compile(r"```(?:[A-Za-z0-9_-]*+\s++)?+")
 _FENCE_AT_END = re.compile(r"\s*+```\s*+\Z")
 
 TRUNCATED: Drop = (TRUNCATED_RECORD, None, None, None)
@@ -63,11 +65,12 @@ def add_box(
     found.drop(start, end, drop, desc=desc, kind=kind, written=written.known)
 
 
-def inner_bounds(found: Findings) -> tuple[int, int]:
+def inner_bounds(found: Findings, token: str | None = None) -> tuple[int, int]:
     """Where the answer begins and ends without special tokens and fences around it; both are noted.
 
-    An end token ends the answer, whatever follows it. Linear: every special token is stepped over
-    once.
+    An end token ends the answer, whatever follows it. `token` is what every record holds, in the
+    dialects where prose is no part of one: a fence around the first one is the answer's, wherever
+    it stands. Linear: every special token is stepped over once.
     """
     text = found.text
     opening = SPECIALS.match(text)
@@ -79,7 +82,27 @@ def inner_bounds(found: Findings) -> tuple[int, int]:
         end = cut
     found.issues["text_before"] += "<" in text[:start]
     found.issues["text_after"] += "<" in text[end:]
-    return _without_fence(found, start, end)
+    fenced = None if token is None else _fenced(found, start, end, token)
+    return fenced or _without_fence(found, start, end)
+
+
+def _fenced(found: Findings, start: int, end: int, token: str) -> tuple[int, int] | None:
+    """The inside of the fence that the first record stands in; what stands around it is noted."""
+    text = found.text
+    first = text.find(token, start, end)
+    opening = None
+    for fence in _FENCE_LINE.finditer(text, start, max(start, first)):
+        opening = fence if opening is None else None
+    if opening is None:
+        return None
+    closing = text.find("```", first, end)
+    inside_end = closing if closing >= 0 else end
+    behind = text[inside_end + len("```") : end]
+    found.issues["code_fence"] = 1
+    found.issues["text_before"] |= bool(text[start : opening.start()].strip())
+    found.issues["text_after"] |= bool(FENCE.sub("", behind).strip())
+    found.issues["second_container"] += token in behind
+    return opening.end(), inside_end
 
 
 def _without_fence(found: Findings, start: int, end: int) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def parse_paligemma(text: str, dialect: Dialect) -> ParsedRollout:
     if not text.strip():
         found.issues["empty_output"] = 1
         return found.result()
-    start, end = inner_bounds(found)
+    start, end = inner_bounds(found, "<loc")
     cut = _CUT_TOKEN.search(text, start, end) if end == len(text) else None
     steps = [match for match in _STEP.finditer(text, start, end) if match[2] is None]
     if not any(match[1] is not None for match in steps):

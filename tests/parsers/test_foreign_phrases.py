@@ -528,6 +528,36 @@ def test_what_is_kept_and_what_is_dropped(name):
     assert parsed.conforming == (not issues and not drops)
 
 
+FENCED = {
+    "paligemma": f"{P_CAT} ; {P_DOG}",
+    "florence2": F_CAT + F_DOG,
+    "rex-omni": f"{R_CAT}, {R_DOG}",
+}
+
+
+@pytest.mark.parametrize("dialect", FENCED)
+def test_prose_around_a_fence_is_no_part_of_a_name(dialect):
+    """The answer is what stands in the fence; prose before and behind it is noted."""
+    whole = FENCED[dialect]
+    for text, issues in (
+        (f"Sure:\n```\n{whole}\n```", {"text_before", "code_fence"}),
+        (f"```text\n{whole}\n```\nHope it helps.", {"text_after", "code_fence"}),
+        (f"`Sure`:\n```\n{whole}\n```\nDone.", {"text_before", "text_after", "code_fence"}),
+    ):
+        parsed = read(text, dialect)
+        assert set(parsed.issues) == issues, text
+        assert [(item.desc, item.values) for item in parsed.records] == [CAT, DOG]
+
+
+@pytest.mark.parametrize("dialect", ["paligemma", "florence2"])
+def test_a_second_fence_is_counted_and_not_read(dialect):
+    """As a second list of JSON is."""
+    whole = FENCED[dialect]
+    parsed = read(f"```\n{whole}\n```\n```\n{whole}\n```", dialect)
+    assert set(parsed.issues) == {"code_fence", "text_after", "second_container"}
+    assert parsed.objects_found == 2
+
+
 def test_quadrilaterals_of_rex_omni_are_polygons():
     """Eight numbers between commas are four points."""
     (record,) = read(rex("Hello", (1, 2, 9, 2, 9, 8, 1, 8)), "rex-omni").objects
