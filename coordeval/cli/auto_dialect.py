@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from coordeval.coords import CoordFrame
+    from coordeval.parsers.dialects import Dialect
     from coordeval.parsers.proposing import Proposal, ReadText
     from coordeval.runs import Run
 
 SHOWN = 6
 
 
-def decide_dialect(texts: Iterable[ReadText], frame: CoordFrame, *, where: str) -> Proposal:
+def decide_dialect(
+    texts: Iterable[ReadText], frame: CoordFrame, *, where: str, candidates: Mapping[str, Dialect]
+) -> Proposal:
     """The proposal for texts, shown on stderr with the counts of each dialect.
 
+    `frame` is what coordeval's own dialects mean; `candidates` come with the frames in which the
+    texts will be read.
     Raises ConfigError where the texts leave the choice open.
     """
     from coordeval.errors import ConfigError
     from coordeval.parsers.proposing import propose
     from coordeval.reports.printable import printable
 
-    proposal = propose(texts, frame)
+    proposal = propose(texts, frame, candidates)
     typer.echo(printable(f"--dialect auto: the first {proposal.texts} texts of {where}"), err=True)
     for line in table(proposal):
         typer.echo(printable(line), err=True)

@@ -105,11 +105,14 @@ def _with_dialect(options: ImportOptions) -> ImportOptions:
     from coordeval.coords import DEFAULT_FRAME, frame_named
     from coordeval.exchange.importing import sample_texts
     from coordeval.parsers.dialects import AUTO_DIALECT
+    from coordeval.parsers.proposing import candidates_in
 
     if options.dialect != AUTO_DIALECT:
         return options
     frame = frame_named(options.frame or DEFAULT_FRAME)
-    proposal = decide_dialect(sample_texts(options), frame, where=str(options.sources[0]))
+    candidates = candidates_in(None if options.frame is None else frame)
+    where = str(options.sources[0])
+    proposal = decide_dialect(sample_texts(options), frame, where=where, candidates=candidates)
     assert proposal.chosen is not None
     return replace(options, dialect=proposal.chosen, dialect_proposal=proposal.to_json())
 

@@ -17,18 +17,24 @@ def read_as(run: Run, *, dialect: str | None, field_order: str | None, frame: st
     """The run with another reading than its own where options ask for one.
 
     `dialect` is a name, a TOML file or `auto`. `frame` says what the numbers of any dialect mean;
-    without it another model's dialect means what its family means by them. Raises ConfigError.
+    without it another model's dialect means what its family means by them, or what the run says
+    where that is the run's own dialect. Raises ConfigError.
     """
     from coordeval.cli.auto_dialect import decide_dialect, texts_of
     from coordeval.coords import frame_named
     from coordeval.parsers.dialects import AUTO_DIALECT
+    from coordeval.parsers.proposing import candidates_in
 
     meta = dict(run.meta)
     if frame is not None:
         meta["frame"] = frame_named(frame).name
     if dialect == AUTO_DIALECT:
         own_frame = replace(run, meta=meta).frame
-        proposal = decide_dialect(texts_of(run), own_frame, where=str(run.path))
+        candidates = candidates_in(None if frame is None else frame_named(frame))
+        candidates = {name: _as_stored(one, meta) for name, one in candidates.items()}
+        proposal = decide_dialect(
+            texts_of(run), own_frame, where=str(run.path), candidates=candidates
+        )
         meta["dialect_proposal"] = proposal.to_json()
         dialect = proposal.chosen
     chosen = _chosen(meta, dialect, field_order)
@@ -83,7 +89,8 @@ def _chosen(meta: dict[str, object], name: str | None, field_order: str | None) 
     order = _field_order(field_order)
     enforce = order is not None
     if name is not None:
-        return dialect_named(name, field_order=order, enforce_field_order=enforce)
+        named = dialect_named(name, field_order=order, enforce_field_order=enforce)
+        return _as_stored(named, meta)
     stored = meta.get("dialect")
     if isinstance(stored, dict):
         dialect = dialect_from_json(stored)
@@ -93,6 +100,19 @@ def _chosen(meta: dict[str, object], name: str | None, field_order: str | None) 
         if enforce
         else None
     )
+
+
+def _as_stored(dialect: Dialect, meta: dict[str, object]) -> Dialect:
+    """The dialect with the frame that the run settled for it; as it is where the run's is another.
+
+    Pixels of a resized image are those of the limits that the rollout was made with.
+    """
+    stored = meta.get("dialect")
+    if not dialect.is_foreign or not isinstance(stored, dict) or stored.get("name") != dialect.name:
+        return dialect
+    from coordeval.parsers.dialects import dialect_from_json
+
+    return replace(dialect, frame=dialect_from_json(stored).frame)
 
 
 def _field_order(text: str | None) -> FieldOrder | None:

@@ -9,7 +9,7 @@ neither where more than a few of the texts are written in another dialect.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordeval.parsers.coordjson import parse
@@ -78,6 +78,23 @@ class Proposal:
             "texts": self.texts,
             "readings": [asdict(reading) for reading in self.readings if reading.found],
         }
+
+
+def candidates_in(frame: CoordFrame | None) -> dict[str, Dialect]:
+    """All known dialects; with a frame that the user names, those whose numbers can mean it.
+
+    Pixels, of the image or of a resized one, are what dialects of pixels write, and bins are what
+    all others write; coordeval's own take the run's frame, whichever it is.
+    """
+    known = known_dialects()
+    if frame is None:
+        return known
+    in_pixels = frame.extent in {"pixel", "resized"}
+    return {
+        name: replace(dialect, frame=frame.name) if dialect.is_foreign else dialect
+        for name, dialect in known.items()
+        if not dialect.is_foreign or in_pixels == (dialect.coordinates == "pixel_int")
+    }
 
 
 def propose(
@@ -183,4 +200,4 @@ def _reason(best: Reading, ranked: list[Reading], texts: int) -> str:
     return f"{why}; the next, {second.dialect}, has {what}"
 
 
-__all__ = ["NUM_TEXTS", "Proposal", "ReadText", "Reading", "propose"]
+__all__ = ["NUM_TEXTS", "Proposal", "ReadText", "Reading", "candidates_in", "propose"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,44 @@ def test_auto_tells_thousandths_from_pixels_where_the_images_do(here):
     assert code == 2
     assert "qwen25vl" in err
     assert "qwen3vl" in err
+
+
+RESIZED = "resized-28:802816:12845056"
+
+
+def pixels_of_an_enlarged_image(here):
+    """Lines of Qwen2.5-VL on images that its processor enlarged, beyond the file's own pixels."""
+    dialect = replace(FOREIGN_DIALECTS["qwen25vl"], frame=RESIZED)
+    (here / "r.jsonl").write_text(lines_in(dialect, [(500, 470)] * 3))
+    return dialect
+
+
+def test_auto_reads_in_the_frame_that_is_named(here):
+    """Pixels of an enlarged image look like thousandths, until `--frame` says what they are."""
+    pixels_of_an_enlarged_image(here)
+    code, out, err = call("score", "r.jsonl", "--dialect", "auto", "--frame", RESIZED, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["reading"]["auto"]["chosen"] == "qwen25vl"
+    assert document["metrics"]["f1/0.50/f1"] == 1.0
+    code, out, _ = call("score", "r.jsonl", "--dialect", "auto", "--frame", "unit-1000", "--json")
+    assert code == 2 or json.loads(out)["reading"]["auto"]["chosen"] != "qwen25vl"
+
+
+def test_a_dialect_that_the_run_has_itself_keeps_the_runs_frame(here):
+    """Naming a run's own dialect again does not replace the pixel limits of its rollout."""
+    dialect = pixels_of_an_enlarged_image(here)
+    run = here / "run"
+    run.mkdir()
+    (here / "r.jsonl").rename(run / "rollouts.jsonl")
+    meta = {"format": "coordeval-run/1", "status": "complete", "dialect": dialect.to_json()}
+    (run / "run.json").write_text(json.dumps(meta))
+    code, out, err = call("score", "run", "--dialect", "qwen25vl", "--json")
+    assert code == 0, err
+    assert json.loads(out)["metrics"]["f1/0.50/f1"] == 1.0
+    code, _, err = call("score", "run", "--dialect", "auto")
+    assert code == 2
+    assert "qwen25vl and qwen3vl read these texts alike" in err
 
 
 def test_auto_proposes_nothing_for_a_file_of_several_dialects(here):
