@@ -89,16 +89,21 @@ def _json(records: list[Record], dialect: Dialect) -> str:
     geometry_keys = {"bbox_2d": keys.box, "poly": keys.poly, "line": keys.line}
     parts = []
     for desc, kind, values in records:
-        name = f"{json.dumps(keys.name[0])}: {json.dumps(desc, ensure_ascii=False)}"
+        name = f"{_quoted(keys.name[0])}: {_quoted(desc)}"
         numbers = ", ".join(written_values(values, kind, dialect))
-        geometry = f"{json.dumps(geometry_keys[kind][0])}: [{numbers}]"
+        geometry = f"{_quoted(geometry_keys[kind][0])}: [{numbers}]"
         fields = [name, geometry] if dialect.field_order == "desc_first" else [geometry, name]
         parts.append("{" + ", ".join(fields) + "}")
     if keys.objects is not None:
-        return f"{{{json.dumps(keys.objects)}: [{', '.join(parts)}]}}"
+        return f"{{{_quoted(keys.objects)}: [{', '.join(parts)}]}}"
     if not parts:
         return "```json\n[]\n```"
     return "```json\n[\n\t" + ",\n\t".join(parts) + "\n]\n```"
+
+
+def _quoted(text: str) -> str:
+    """A JSON string in the letters of its language, as models write names and keys alike."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _rex_omni(records: list[Record], dialect: Dialect) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordeval.parsers.brackets import MAX_VALUE, find_extent
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from coordeval.records import GeometryKind
 
 _NUMBER = re.compile(r"(0|[1-9]\d*+)(?:\.(\d++))?+", re.ASCII)
+_SCIENTIFIC = re.compile(r"(?:0|[1-9]\d{0,39})(?:\.\d{1,40})?[eE][+-]?\d{1,2}", re.ASCII)
 _INNER = re.compile(r"\[([^\[\]]*+)\]")
 _OUTSIDE = re.compile(r"[\s,]*+")
 
@@ -128,6 +130,8 @@ def _value(word: str, decimals: int) -> int | None:
     The digits behind the point that are one too many are rounded once, by the first of them.
     """
     match = _NUMBER.fullmatch(word)
+    if match is None and decimals and _SCIENTIFIC.fullmatch(word):  # as Python writes 0.00005
+        match = _NUMBER.fullmatch(f"{Decimal(word):f}")
     if match is None:
         return None
     fraction, scale = match[2], int(10**decimals)

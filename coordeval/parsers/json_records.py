@@ -49,6 +49,7 @@ _EMPTY_LIST = re.compile(r"\[" + _W + r"\]")
 _LIST_OF_RECORDS = re.compile(
     r"\[" + _W + r"(?=\{" + _W + r"""(?:\}|(?:["']|[^\W\d])[^{}\[\]]*+(?:[\[}]|\Z)))"""
 )
+_LIST_OF_ANY = re.compile(r"\[" + _W + r"(?=\{)")
 _STRAY_FIRST = r'(?:(?:"[^"\\]{0,80}+"|[^\s,\[\]{}"]{1,80}+)' + _W + "," + _W + "){1,16}+"
 # A list opens before its first record, or before a few values that are none (few, so that reading
 # stays linear; behind a colon they are a geometry that lost its end).
@@ -137,7 +138,7 @@ class _Reader:
         known = self.patterns.start.search(self.text)
         if known is None or self.text[: known.start()].rstrip()[-1:] not in _BETWEEN_RECORDS:
             return None
-        return _LIST_OF_RECORDS.search(self.text, 0, known.start())
+        return _LIST_OF_ANY.search(self.text, 0, known.start())
 
     def _cut_list(self) -> tuple[int, int | None]:
         """A text that is cut right behind the `[` of its list, or inside its first key."""

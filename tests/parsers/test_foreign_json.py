@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from coordeval.data.canonical import render_text
 from coordeval.errors import ConfigError
 from coordeval.parsers import dialect_named, parse
 from coordeval.parsers.declared import declared
@@ -215,6 +216,8 @@ FIRST_RECORDS = {
     "key of other letters": ('{"第九": [1, 2, 3, 4], "label": "a"}', "unexpected_keys"),
     "another key first": ('{"id": 1, "bbox_2d": [1, 2, 3, 4], "label": "a"}', "unexpected_keys"),
     "nothing in it": ("{}", "missing_desc"),
+    "bracket in a key": ('{"bb]ox_2d": [1, 2, 3, 4], "label": "a"}', "unexpected_keys"),
+    "digit before a key": ('{1"bbox_2d": [1, 2, 3, 4], "label": "a"}', "malformed_record"),
 }
 
 
@@ -379,6 +382,23 @@ def test_fractions_are_kept_as_millionths():
     text = '[{"label": "cat", "bbox": [0, 0.25, 0.12345678, 1.0]}]'
     assert kept(read(text, dialect)) == [("cat", (0, 250_000, 123_457, 1_000_000))]
     assert read(text.replace("1.0", "1.01"), dialect).dropped_by_reason == {"coord_out_of_range": 1}
+
+
+def test_small_fractions_are_read_as_python_writes_them():
+    """`json.dumps(0.00005)` is `5e-05`; whole numbers have no such form."""
+    fractions = own(name_key="label", box_key="bbox_2d", coordinates="fraction")
+    text = '[{"label": "a", "bbox_2d": [5e-05, 1E-6, 2.5e-1, 1e0]}]'
+    assert kept(read(text, fractions)) == [("a", (50, 1, 250_000, 1_000_000))]
+    assert read(text, "qwen3vl").drops[0].evidence == "5e-05"
+    assert read(text.replace("1e0", "1e99"), fractions).drops[0].reason == "coord_out_of_range"
+
+
+def test_keys_of_any_script_are_written_as_they_are_declared():
+    """A key is no escape sequence in the text, so that a record is known by it wherever it stands."""
+    dialect = own(list="物", name_key="名", box_key="盒", coordinates="bins", max_value=1000)
+    text = render_text([("猫", "bbox_2d", (1, 2, 3, 4))], dialect)
+    assert text == '{"物": [{"名": "猫", "盒": [1, 2, 3, 4]}]}'
+    assert kept(read(f"Sure: {text[6:-2]}", dialect)) == [("猫", (1, 2, 3, 4))]
 
 
 def test_corner_and_size_are_read_as_two_corners():
