@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from coordeval.records import ParsedRollout
 
-PARSER_VERSION = "3"
+PARSER_VERSION = "4"
 """Raised whenever the same text may be judged differently."""
 
 FOREIGN_PARSERS: dict[Family, Callable[[str, Dialect], ParsedRollout]] = {

@@ -38,18 +38,18 @@ TEXTS = {
 # The readings of every text above and of its damages. After a change on purpose: raise
 # PARSER_VERSION, freeze fixtures/expected anew, and write down the new digests here.
 FROZEN = {
-    "3": {
+    "4": {
         "coordjson": "df1bb1d663eb2f32",
         "coordjson-quoted": "ea380e5f357230de",
         "coordjson-bins": "2ee973fd7bfa84e3",
         "coordjson-pixels": "74f5ab74d24b83eb",
         "object-map": "34dac7ff6679e205",
-        "qwen2.5-vl": "c6a53d5241994283",
-        "qwen3vl": "f47b982b3923c3a3",
-        "rex-omni": "5e10f7042d556c39",
-        "paligemma": "0eba63073448e3d7",
-        "florence2": "2661dd17d69dd374",
-        "cogvlm": "fb1a360982786dbd",
+        "qwen2.5-vl": "9e69cf4785f83c5c",
+        "qwen3vl": "957d403a9374f8c3",
+        "rex-omni": "6c8f402b2632d08f",
+        "paligemma": "1122f71f10c52441",
+        "florence2": "7d774e8ddfef82af",
+        "cogvlm": "9b2707a93314ff98",
     },
 }
 
