@@ -112,3 +112,9 @@ def test_pickled_weights_and_other_folders_are_refused(model, tmp_path):
     (tmp_path / "odd" / "x.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError, match="not a sentence-transformers model"):
         load_sentence_model(str(tmp_path / "odd"))
+    weights = model / "model.safetensors"
+    (tmp_path / "odd" / "x.safetensors").unlink()
+    shutil.copytree(model, tmp_path / "odd", dirs_exist_ok=True)
+    (tmp_path / "odd" / "model.safetensors").write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match="not a sentence-transformers model"):
+        load_sentence_model(str(tmp_path / "odd"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from coordeval.errors import ConfigError, MissingExtraError
 from coordeval.foreign_paths import expand_home, is_folder
 from coordeval.metrics.names.embedding import DEFAULT_THRESHOLD, EmbeddingNames
+from coordeval.metrics.names.model_folder import require_safe_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,16 @@ _BLOCK_BYTES = 1 << 22
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # What decides the vectors; model cards and pictures do not.
 _HASHED_SUFFIXES = (".json", ".model", ".safetensors", ".txt")
+# What the library raises on nonsense in a model's files.
+_LIBRARY_FAULTS = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def load_sentence_model(name: str, *, threshold: float = DEFAULT_THRESHOLD) -> EmbeddingNames:
@@ -35,14 +46,12 @@ def load_sentence_model(name: str, *, threshold: float = DEFAULT_THRESHOLD) -> E
     the library, ConfigError where there is no such model or it cannot be loaded.
     """
     try:
+        from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise MissingExtraError("matching names by sentence embeddings", "semantic") from None
     folder = _folder_of(name)
-    if not any(folder.rglob("*.safetensors")):
-        raise ConfigError(
-            f"{name}: holds no *.safetensors weights (pickle formats can run code when loaded)"
-        )
+    require_safe_model(folder, name)
     try:
         model = SentenceTransformer(
             str(folder),
@@ -51,7 +60,7 @@ def load_sentence_model(name: str, *, threshold: float = DEFAULT_THRESHOLD) -> E
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
+    except (SafetensorError, *_LIBRARY_FAULTS) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{name}: not a sentence-transformers model: {reason}") from None
 
