@@ -7,11 +7,13 @@ mapping. Any other file: a line `couch: sofa, settee` each; blank lines and line
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from coordeval.documents import read_text, read_toml, read_yaml
 from coordeval.errors import ConfigError
 from coordeval.jsonl import load_json
+from coordeval.quoting import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,10 +48,21 @@ def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _read_json(path: Path) -> Any:
+    text = read_text(path).removeprefix("\ufeff")
     try:
-        return load_json(read_text(path).encode())
-    except ValueError as error:
+        load_json(text.encode())  # the one meaning of JSON here: no NaN, no endless depth
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: not a JSON file: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in out:
+            raise ValueError(f"the key {shown(name, 60)} stands twice")
+        out[name] = value
+    return out
 
 
 def _from_table(raw: Any, path: Path) -> dict[str, tuple[str, ...]]:
