@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import frame_named, resized_frame
 from coordeval.jsonl import load_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from coordeval.data.pixels import PixelLimits
     from coordeval.parsers.dialects import Dialect
 
-_FILES = ("preprocessor_config.json", "processor_config.json")
-LEAST_PIXELS, MOST_PIXELS = 1, 10**12
-"""What lifted limits are in the name of a frame."""
+Grid = tuple[int, int, int]
+"""Factor (patch size times merge size), least and most pixels of an image processor."""
+# What transformers' Qwen2VLImageProcessor takes where its file says nothing.
+_UNSAID = {"patch_size": 14, "merge_size": 2, "min_pixels": 56 * 56, "max_pixels": 28 * 28 * 1280}
+MOST_PIXELS = 10**12 - 1
+"""What a lifted limit is in the name of a frame."""
 
 
 def settle_frame(
-    dialect: Dialect, *, given: str | None, pixels: PixelLimits | None, checkpoint: str
+    dialect: Dialect, *, given: str | None, pixels: PixelLimits | None, processor: Grid | None
 ) -> Dialect:
     """The dialect with the frame that holds in this rollout; coordeval's own stay as they are.
 
     `given` is the frame that the user names, which wins. Pixels of the resized image are those of
-    the limits that are asked for (`pixels`), else of the checkpoint's own image processor, read
-    from its folder; where that is not at hand (a hub id, a served model) those of the published
-    checkpoints. Raises ConfigError for an unknown frame.
+    the limits that are asked for (`pixels`), else of the checkpoint's own image `processor`; where
+    that is not at hand (a served model) those of the published checkpoints. Without a lower limit
+    an image still gets one cell of the grid. Raises ConfigError for an unknown frame.
     """
     if not dialect.is_foreign:
         return dialect
@@ -34,39 +38,48 @@ def settle_frame(
         return replace(dialect, frame=frame_named(given).name)
     if dialect.frame is None or frame_named(dialect.frame).resize is None:
         return dialect
-    factor, low, high = frame_named(dialect.frame).resize or (1, 1, 1)
-    factor, low, high = _processor_limits(checkpoint) or (factor, low, high)
+    published = frame_named(dialect.frame).resize or (1, 1, 1)
+    factor, low, high = processor or published
     if pixels is not None:
-        low = LEAST_PIXELS if pixels.min_pixels is None else pixels.min_pixels
-        high = MOST_PIXELS if pixels.max_pixels is None else pixels.max_pixels
+        low = max(factor * factor, pixels.min_pixels or 0)
+        high = max(low, pixels.max_pixels or MOST_PIXELS)
     return replace(dialect, frame=resized_frame(factor, low, high).name)
 
 
-def _processor_limits(folder: str) -> tuple[int, int, int] | None:
-    """Factor, least and most pixels of a checkpoint folder's processor; None where unknown."""
-    for name in _FILES if folder else ():
-        try:
-            raw = load_json((Path(folder) / name).read_bytes())
-        except (OSError, ValueError):
-            continue  # whoever loads the checkpoint says what is wrong with it
-        if isinstance(raw, dict) and isinstance(raw.get("image_processor"), dict):
-            raw = raw["image_processor"]
-        limits = _limits(raw) if isinstance(raw, dict) else None
-        if limits is not None:
-            return limits
-    return None
+def processor_grid(folder: Path) -> Grid | None:
+    """What the image processor of a checkpoint folder says; None where there is none to read.
 
-
-def _limits(raw: dict[str, Any]) -> tuple[int, int, int] | None:
-    size = raw.get("size") if isinstance(raw.get("size"), dict) else {}
-    assert isinstance(size, dict)
-    low = raw.get("min_pixels") or size.get("shortest_edge")
-    high = raw.get("max_pixels") or size.get("longest_edge")
-    patch, merge = raw.get("patch_size"), raw.get("merge_size")
-    numbers = [low, high, patch, merge]
-    if not all(type(number) is int and 0 < number < MOST_PIXELS for number in numbers):
+    As transformers reads it: the part of processor_config.json goes before the file of its own.
+    """
+    whole = _mapping(folder / "processor_config.json").get("image_processor")
+    raw = whole if isinstance(whole, dict) else _mapping(folder / "preprocessor_config.json")
+    size = raw.get("size", {})
+    if not raw or not isinstance(size, dict):
         return None
-    return int(patch or 0) * int(merge or 0), int(low or 0), int(high or 0)
+    sides = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+    said = [{k: v for k, v in part.items() if v is not None} for part in (sides, raw)]
+    found = _UNSAID | said[0] | said[1]
+    return checked_grid(**{name: found[name] for name in _UNSAID})
 
 
-__all__ = ["settle_frame"]
+def checked_grid(
+    *, patch_size: object, merge_size: object, min_pixels: object, max_pixels: object
+) -> Grid | None:
+    """The grid of those numbers; None where they make none."""
+    numbers = (patch_size, merge_size, min_pixels, max_pixels)
+    whole = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)]
+    if len(whole) < len(numbers) or not all(0 < number <= MOST_PIXELS for number in whole):
+        return None
+    patch, merge, low, high = whole
+    return patch * merge, low, high
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        raw = load_json(path.read_bytes())
+    except (OSError, ValueError):
+        return {}  # whoever loads the checkpoint says what is wrong with it
+    return raw if isinstance(raw, dict) else {}
+
+
+__all__ = ["Grid", "checked_grid", "processor_grid", "settle_frame"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import DEFAULT_FRAME, CoordVocabulary, frame_named
@@ -13,7 +14,7 @@ from coordeval.data.prompt_choice import choose_prompt
 from coordeval.data.token_budget import MINIMUM_TOKENS, token_limit
 from coordeval.decoding.guard import require_followable
 from coordeval.engines.budget import needed_tokens
-from coordeval.engines.dialect_frame import settle_frame
+from coordeval.engines.dialect_frame import processor_grid, settle_frame
 from coordeval.engines.identity import default_out, run_identity
 from coordeval.engines.opening import open_source
 from coordeval.engines.runner import run_rollouts
@@ -100,9 +101,6 @@ def _prepare(options: RolloutOptions, notify: Callable[[str], None]) -> _Job:
     dialect = dialect_named(options.dialect, field_order=options.field_order)
     frame = frame_named(DEFAULT_FRAME if options.frame is None else options.frame)
     pixels = parse_pixels(options.pixels)
-    dialect = settle_frame(
-        dialect, given=options.frame, pixels=pixels, checkpoint=options.checkpoint
-    )
     if options.guard.mode != "off":
         require_followable(dialect)
     selection = parse_selection(ids=options.ids, limit=options.limit, shard=options.shard)
@@ -122,6 +120,9 @@ def _prepare(options: RolloutOptions, notify: Callable[[str], None]) -> _Job:
     source = open_source(options)
     if source.tokenizer is not None:
         require_images(chosen, dataset)
+    # Known only now: a checkpoint of the hub lies in the cache.
+    grid = processor_grid(Path(source.checkpoint["path"]))
+    dialect = settle_frame(dialect, given=options.frame, pixels=pixels, processor=grid)
     needed = _needed_tokens(source, samples, dialect, frame)
     limit = token_limit(options.max_new_tokens, needed, notify)
     return _Job(

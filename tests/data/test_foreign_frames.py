@@ -1,5 +1,7 @@
 """What another model's numbers mean in pixels, and the size that Qwen2.5-VL writes them for."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from coordeval.coords import DEFAULT_FRAME, FRAMES, frame_named, quantise
 from coordeval.data.canonical import sample_text
 from coordeval.data.pixels import PixelLimits
-from coordeval.engines.dialect_frame import settle_frame
+from coordeval.engines.dialect_frame import processor_grid, settle_frame
 from coordeval.errors import ConfigError
 from coordeval.parsers import dialect_named, parse
 from coordeval.parsers.dialects import FOREIGN_DIALECTS, value_frame
@@ -105,25 +107,88 @@ def test_pixel_limits_settle_what_a_pixel_of_qwen25_is(tmp_path):
     """--frame, else --pixels, else the checkpoint's own processor, else the published limits."""
     qwen = dialect_named("qwen25vl")
 
-    def settled(given=None, limits=None, folder=tmp_path):
-        return settle_frame(qwen, given=given, pixels=limits, checkpoint=str(folder)).frame
+    def settled(given=None, limits=None):
+        grid = processor_grid(tmp_path)
+        return settle_frame(qwen, given=given, pixels=limits, processor=grid).frame
 
     assert settled() == "resized-28:3136:12845056"
-    assert settled(limits=PixelLimits(min_pixels=100, max_pixels=90000)) == "resized-28:100:90000"
+    assert settled(limits=PixelLimits(min_pixels=900, max_pixels=90000)) == "resized-28:900:90000"
     assert settled(given="pixels") == "pixels"
-    assert settled(folder="Qwen/Qwen2.5-VL-7B-Instruct") == "resized-28:3136:12845056"
     path = tmp_path / "preprocessor_config.json"
     path.write_text('{"min_pixels": 784, "max_pixels": 1000, "patch_size": 14, "merge_size": 2}')
     assert settled() == "resized-28:784:1000"
+    path.write_text('{"max_pixels": 90000}')
+    assert settled() == "resized-28:3136:90000"
+    path.write_text('{"image_processor_type": "Qwen2VLImageProcessor"}')
+    assert settled() == "resized-28:3136:1003520"
+    path.write_text('{"size": 7, "patch_size": "x"}')
+    assert settled() == "resized-28:3136:12845056"
     path.write_text(
         '{"size": {"shortest_edge": 65536, "longest_edge": 70000}, "patch_size": 16, '
         '"merge_size": 2}'
     )
     assert settled() == "resized-32:65536:70000"
-    path.write_text('{"size": 7, "patch_size": "x"}')
-    assert settled() == "resized-28:3136:12845056"
+    assert settled(limits=PixelLimits()) == "resized-32:1024:999999999999"
+    whole = tmp_path / "processor_config.json"
+    whole.write_text('{"processor_class": "Qwen2_5_VLProcessor"}')
+    assert settled() == "resized-32:65536:70000"
+    whole.write_text('{"image_processor": {"min_pixels": 4096, "max_pixels": 5000}}')
+    assert settled() == "resized-28:4096:5000"
     own = dialect_named("coordjson")
-    assert settle_frame(own, given="unit-1000", pixels=None, checkpoint="x") is own
+    assert settle_frame(own, given="unit-1000", pixels=None, processor=None) is own
+
+
+@pytest.mark.parametrize(
+    ("own", "limits"),
+    [
+        ({"max_pixels": 40000}, None),
+        ({"size": {"shortest_edge": 1024, "longest_edge": 9216}, "patch_size": 8}, None),
+        ({}, None),
+        ({"patch_size": 16}, PixelLimits()),
+        ({}, PixelLimits(min_pixels=10, max_pixels=500)),
+    ],
+)
+def test_the_frame_has_the_size_that_the_processor_makes(tmp_path, own, limits):
+    """Whatever its file leaves out, and of images smaller than one patch as well."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from PIL import Image
+
+    from coordeval.engines.hf_inputs import apply_pixel_limits
+
+    plain = {"image_processor_type": "Qwen2VLImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(plain | own))
+    processor = transformers.Qwen2VLImageProcessorPil.from_pretrained(tmp_path)
+    apply_pixel_limits(processor, limits)
+    grid = processor_grid(tmp_path)
+    dialect = settle_frame(dialect_named("qwen25vl"), given=None, pixels=limits, processor=grid)
+    frame = frame_named(dialect.frame)
+    for width, height in ((640, 480), (10, 100), (1201, 37), (33, 47)):
+        made = processor(images=[Image.new("RGB", (width, height))])["image_grid_thw"][0]
+        _, high, wide = (int(side) * processor.patch_size for side in made)
+        assert frame.extents_px(width, height) == (width / wide, height / high)
+
+
+def test_a_checkpoint_of_the_hub_brings_its_own_limits(tmp_path, monkeypatch):
+    """What a pixel is comes from the folder that the engine loads, not from the name given."""
+    from types import SimpleNamespace
+
+    from coordeval.engines import job
+    from coordeval.engines.options import RolloutOptions
+
+    snapshot = tmp_path / "snapshots" / "1a2b"
+    snapshot.mkdir(parents=True)
+    limits = '{"min_pixels": 784, "max_pixels": 50000, "patch_size": 14, "merge_size": 2}'
+    (snapshot / "preprocessor_config.json").write_text(limits)
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"image": "a.png", "width": 640, "height": 480, "objects": []}\n')
+    found = SimpleNamespace(checkpoint={"path": str(snapshot)}, adapter=None, tokenizer=None)
+    monkeypatch.setattr(job, "open_source", lambda _: found)
+    options = RolloutOptions(
+        checkpoint="me/tuned", data=data, dialect="qwen25vl", runs_dir=tmp_path / "runs"
+    )
+    prepared = job._prepare(options, lambda _: None)
+    assert prepared.dialect.frame == "resized-28:784:50000"
 
 
 def test_what_an_own_dialect_stores_is_what_it_stored_before():

@@ -6,8 +6,10 @@ import pytest
 from live_training import SCENES
 
 from coordeval.engines.checkpoint import resolve_checkpoint
+from coordeval.engines.dialect_frame import processor_grid, settle_frame
 from coordeval.engines.hf_loading import load_reader
 from coordeval.errors import ConfigError
+from coordeval.parsers.dialects import dialect_named
 from coordeval.training.rollout_eval.plan import EvalData, build_plan
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -29,8 +31,8 @@ def _plan(reader, **given):
     [
         ({"dialect": "coordjson"}, None),
         ({"dialect": "qwen3vl"}, "unit-1000"),
-        ({"dialect": "qwen25vl"}, "resized-28:4096:9216"),
-        ({"dialect": "qwen25vl", "pixels": "1000:2000"}, "resized-28:1000:2000"),
+        ({"dialect": "qwen25vl"}, "resized-16:4096:9216"),
+        ({"dialect": "qwen25vl", "pixels": "1000:2000"}, "resized-16:1000:2000"),
         ({"dialect": "qwen25vl", "frame": "pixels"}, "pixels"),
     ],
 )
@@ -39,6 +41,14 @@ def test_pixels_of_a_resized_image_are_those_of_the_processor(given, frame, read
     plan = _plan(reader, **given)
     assert plan.dialect.frame == frame
     assert plan.frame.name == given.get("frame", "coordexp")
+
+
+def test_offline_and_in_training_a_pixel_is_the_same(reader):
+    """The frame that a rollout of the saved checkpoint stores is the training's."""
+    dialect = dialect_named("qwen25vl")
+    grid = processor_grid(FIXTURES / "shapes-final")
+    offline = settle_frame(dialect, given=None, pixels=None, processor=grid)
+    assert _plan(reader, dialect="qwen25vl").dialect == offline
 
 
 def test_a_guard_that_cannot_follow_is_refused(reader):

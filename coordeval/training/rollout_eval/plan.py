@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from coordeval.coords import DEFAULT_FRAME, CoordVocabulary, frame_named
 from coordeval.data.class_list import choose_classes
 from coordeval.data.dataset import open_dataset
-from coordeval.data.pixels import PixelLimits, parse_pixels
+from coordeval.data.pixels import parse_pixels
 from coordeval.data.prompt_choice import choose_prompt
 from coordeval.data.token_budget import MINIMUM_TOKENS, token_limit
 from coordeval.decoding.guard import require_followable
 from coordeval.engines.budget import needed_tokens
-from coordeval.engines.dialect_frame import settle_frame
+from coordeval.engines.dialect_frame import checked_grid, settle_frame
 from coordeval.engines.job import require_images
 from coordeval.engines.options import RolloutOptions, control_settings
 from coordeval.engines.selection import Selection, parse_selection
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from coordeval.coords import CoordFrame
+    from coordeval.data.pixels import PixelLimits
     from coordeval.data.prompts import Prompt
     from coordeval.engines.base import DecodeSettings
+    from coordeval.engines.dialect_frame import Grid
     from coordeval.engines.hf_loading import Reader
     from coordeval.parsers.dialects import Dialect
     from coordeval.records import Category, Sample
@@ -130,8 +132,7 @@ def build_plan(
     dialect = dialect_named(options.dialect, field_order=options.field_order)
     frame = frame_named(DEFAULT_FRAME if options.frame is None else options.frame)
     pixels = parse_pixels(options.pixels)
-    limits = _limits(reader) if pixels is None else pixels
-    dialect = settle_frame(dialect, given=options.frame, pixels=limits, checkpoint="")
+    dialect = settle_frame(dialect, given=options.frame, pixels=pixels, processor=_grid(reader))
     if options.guard.mode != "off":
         require_followable(dialect)
     given = options.max_new_tokens
@@ -171,11 +172,16 @@ def build_plan(
     )
 
 
-def _limits(reader: Reader) -> PixelLimits | None:
-    """The limits that the training's own image processor keeps; None where it tells none."""
-    size = getattr(reader.image_processor, "size", None)
-    low, high = (getattr(size, name, None) for name in ("shortest_edge", "longest_edge"))
-    return None if low is None or high is None else PixelLimits(min_pixels=low, max_pixels=high)
+def _grid(reader: Reader) -> Grid | None:
+    """The grid of the training's own image processor; None where it tells none."""
+    own = reader.image_processor
+    size = getattr(own, "size", None)
+    return checked_grid(
+        patch_size=getattr(own, "patch_size", None),
+        merge_size=getattr(own, "merge_size", None),
+        min_pixels=getattr(size, "shortest_edge", None),
+        max_pixels=getattr(size, "longest_edge", None),
+    )
 
 
 def _refuse_names(prompt: Prompt | str | None, classes: str | None) -> None:
