@@ -15,6 +15,7 @@ import orjson
 
 from coordeval.errors import DataError, NotComparable
 from coordeval.jsonl import dump_line, load_json
+from coordeval.metrics.names.stored import names_essence
 from coordeval.runs import write_atomically
 from coordeval.stats.coco_stats import run_matches
 from coordeval.stats.image_table import ImageTable
@@ -22,6 +23,7 @@ from coordeval.stats.packed_matches import pack_matches
 from coordeval.stats.recipe_book import recipes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from coordeval.metrics.columns import Columns
@@ -122,8 +124,15 @@ def _objects(columns: Columns, first: int, last: int) -> list[list[Any]]:
 def protocol_of(result: ScoreResult) -> dict[str, Any]:
     """The protocol's fields with a hash over all that define the numbers (not its note)."""
     fields = {key: value for key, value in result.protocol.items() if key != "note"}
-    data = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    data = orjson.dumps(_essence(fields), option=orjson.OPT_SORT_KEYS)
     return {**fields, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _essence(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a protocol defines the numbers: a model that matches names is known by its hash."""
+    if "names" not in fields:
+        return dict(fields)
+    return {**fields, "names": names_essence(fields["names"])}
 
 
 def _per_image(result: ScoreResult) -> dict[str, list[Any]]:
@@ -150,13 +159,16 @@ def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) 
         )
     protocol = protocol_of(result)
     if protocol["sha256"] != baseline.protocol.get("sha256"):
-        names = {*protocol, *baseline.protocol} - {"sha256"}
-        differing = sorted(key for key in names if protocol.get(key) != baseline.protocol.get(key))
+        here, there = _essence(protocol), _essence(baseline.protocol)
+        names = {*here, *there} - {"sha256"}
+        differing = sorted(key for key in names if here.get(key) != there.get(key))
         shown = "; ".join(
             f"{key}: {_short(baseline.protocol.get(key))} there, {_short(protocol.get(key))} here"
             for key in differing
         )
-        raise NotComparable(f"{where}: made under another protocol ({shown})")
+        raise NotComparable(
+            f"{where}: made under another protocol ({shown or 'its hash is another'})"
+        )
     for name in _DEFINING_VERSIONS:
         if baseline.versions.get(name) != result.versions.get(name):
             raise NotComparable(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import NotComparable, RunIncomplete
 from coordeval.jsonl import dump_line, load_json
-from coordeval.metrics.names.stored import names_from_json, names_text
+from coordeval.metrics.names.stored import names_essence, names_from_json, names_text
 from coordeval.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocol_named
 from coordeval.metrics.score import score_run
 from coordeval.metrics.write import METRICS_NAME
@@ -113,7 +113,11 @@ def _stored_differ(
     if protocol is None and len(set(names)) > 1:
         out.append(f"scored under other protocols: {' / '.join(names)}")
     ways = [raw.get("names") for raw in held]
-    if protocol is None and matching is None and any(way != ways[0] for way in ways):
+    if (
+        protocol is None
+        and matching is None
+        and any(names_essence(way) != names_essence(ways[0]) for way in ways)
+    ):
         shown = " / ".join(
             f"{run.path}: {names_text(w)}" for run, w in zip(runs, ways, strict=True)
         )
@@ -137,11 +141,11 @@ def _rules(
         return rules
     made: dict[bytes, NameMatching | None] = {}
     for run, raw in zip(runs, held, strict=True):
-        key = dump_line(raw.get("names"))
+        key = dump_line(names_essence(raw.get("names")))
         if key not in made:  # a model is loaded once
             made[key] = names_from_json(raw.get("names"), where=str(run.path / "score"))
     return [
-        replace(rule, names=made[dump_line(raw.get("names"))])
+        replace(rule, names=made[dump_line(names_essence(raw.get("names")))])
         for rule, raw in zip(rules, held, strict=True)
     ]
 

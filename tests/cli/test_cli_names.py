@@ -14,7 +14,7 @@ from coordeval.cli.inspect import inspect_run
 from coordeval.cli.overlay import overlay
 from coordeval.cli.report import report
 from coordeval.cli.score import score, score_and_print
-from coordeval.errors import CoordevalError
+from coordeval.errors import ConfigError, CoordevalError
 from coordeval.metrics.names import sentence_model, stored
 from coordeval.metrics.names.embedding import EmbeddingNames
 
@@ -247,6 +247,38 @@ def test_semantic_matching_is_stored_with_model_and_threshold(world, stand_in):
     assert "threshold 0.8" in error
     call("score", "a", "--semantic", "0.75")
     assert call("compare", "a", "b", *QUICK)[0] == 0
+
+
+def test_a_model_is_known_by_its_hash(world, monkeypatch):
+    """The same model in another folder is the same way of matching, for compare and baselines."""
+
+    def load(name, *, threshold=0.6):
+        if name == "gone":
+            raise ConfigError("gone: no such model folder")
+        return EmbeddingNames(
+            lambda texts: [(1.0, 0.0)] * len(texts), model=name, sha256="s", threshold=threshold
+        )
+
+    monkeypatch.setattr(sentence_model, "load_sentence_model", load)
+    monkeypatch.setattr(stored, "load_sentence_model", load)
+    assert call("score", "a", "--semantic", "here/m")[0] == 0
+    assert call("score", "b", "--semantic", "there/m")[0] == 0
+    code, out, err = call("compare", "a", "b", "--json", *QUICK)
+    assert code == 0, err
+    assert json.loads(out)["protocol"]["names"]["embedding"]["sha256"] == "s"
+    made = ("check", "a", "--baseline", "base.json")
+    assert call(*made, "--update-baseline", "--semantic", "here/m")[0] == 0
+    gate = ("--gate", "f1/0.50/f1:-1pt")
+    assert call(*made, *gate, "--semantic", "there/m")[0] == 0
+    other = ("--semantic", "there/m", "--semantic-threshold", "0.7")
+    assert call(*made, *gate, *other)[0] == 4
+    for run in ("a", "b"):
+        assert call("score", run, "--semantic", "there/m")[0] == 0
+        path = world / run / "score/metrics.json"
+        path.write_text(path.read_text().replace('"there/m"', '"gone"'))
+    code, _, error = call("compare", "a", "b", *QUICK)
+    assert code == 2
+    assert "score: its names were matched by a sentence model that cannot be had again" in error
 
 
 def test_coordexp_takes_a_model(world, stand_in):

@@ -82,6 +82,14 @@ def test_the_hash_is_of_what_decides_the_vectors(model, tmp_path):
     assert load_sentence_model(str(copy)).sha256 != one.sha256
 
 
+def test_a_folder_is_stored_so_that_it_is_found_again(model, monkeypatch):
+    """A relative path means nothing to whoever compares from another folder."""
+    from coordeval.metrics.names.sentence_model import load_sentence_model
+
+    monkeypatch.chdir(model.parent)
+    assert load_sentence_model("./model").to_json()["model"] == str(model.resolve())
+
+
 @pytest.mark.parametrize("name", ["./none", "nobody/none-model", "none-model", "/nowhere/model"])
 def test_nothing_is_downloaded(name, monkeypatch):
     """A name that is neither a folder nor in the cache is refused without a request."""

@@ -72,7 +72,8 @@ def load_sentence_model(name: str, *, threshold: float = DEFAULT_THRESHOLD) -> E
 
     return EmbeddingNames(
         embed,
-        model=name,
+        # Scores are read again from any folder.
+        model=str(folder.resolve()) if is_folder(expand_home(name)) else name,
         sha256=model_hash(folder),
         threshold=threshold,
         backend=f"sentence-transformers {version('sentence-transformers')}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordeval.errors import NotComparable
+from coordeval.errors import ConfigError, NotComparable
 from coordeval.metrics.names.matching import NameMatching
 from coordeval.metrics.names.sentence_model import load_sentence_model
 from coordeval.metrics.names.synonyms import SynonymNames
@@ -20,7 +20,13 @@ def _synonyms(raw: Mapping[str, Any], where: str) -> NameMapper:
 
 
 def _embedding(raw: Mapping[str, Any], where: str) -> NameMapper:
-    mapper = load_sentence_model(str(raw["model"]), threshold=float(raw["threshold"]))
+    try:
+        mapper = load_sentence_model(str(raw["model"]), threshold=float(raw["threshold"]))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{where}: its names were matched by a sentence model that cannot be had again "
+            f"({error}); name the model with --semantic"
+        ) from None
     if mapper.sha256 != raw["sha256"]:
         raise NotComparable(
             f"{where}: names were matched by another {raw['model']} than the one here (hash "
@@ -52,6 +58,21 @@ def names_from_json(raw: Mapping[str, Any] | None, *, where: str) -> NameMatchin
         ) from None
 
 
+def names_essence(raw: Any) -> Any:
+    """A stored matching without labels: a model is known by its hash, wherever it lies here.
+
+    Two that are equal match names alike. What is no matching, or has no hash, stays as it is.
+    """
+    if not isinstance(raw, dict):
+        return raw
+    return {
+        kind: {key: value for key, value in part.items() if key != "model"}
+        if isinstance(part, dict) and part.get("sha256") is not None
+        else part
+        for kind, part in raw.items()
+    }
+
+
 def names_text(raw: Any) -> str:
     """A stored matching in words: `synonyms (12 classes, 1a2b3c4d)`, `equal names only`."""
     if raw is None:
@@ -68,4 +89,4 @@ def _words(kind: str, part: Mapping[str, Any]) -> str:
     return f"{kind} ({part.get('model')}, {digest}, threshold {part.get('threshold')})"
 
 
-__all__ = ["READERS", "names_from_json", "names_text"]
+__all__ = ["READERS", "names_essence", "names_from_json", "names_text"]
