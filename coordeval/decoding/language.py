@@ -209,16 +209,21 @@ def _escaped(letter: str) -> Expr:
     return seq("\\u", *(alt(digit, digit.upper()) for digit in digits))
 
 
+def require_constrainable(dialect: Dialect, settings: ConstraintSettings) -> None:
+    """Refuse a constraint in dialects that write integers, with a ConfigError."""
+    if settings.mode != "none" and dialect.coordinates not in {"token", "quoted_token"}:
+        raise ConfigError(
+            f"--constrain {settings.mode} needs a dialect with coordinate tokens, and "
+            f"{dialect.name} writes numbers: use --constrain none, or a dialect of tokens"
+        )
+
+
 def language_of(settings: ConstraintSettings, dialect: Dialect) -> Language:
     """The language of the settings in a dialect.
 
     Raises ConfigError for dialects that write integers: their digits are ordinary text.
     """
-    if dialect.coordinates not in ("token", "quoted_token"):
-        raise ConfigError(
-            f"--constrain {settings.mode} needs a dialect with coordinate tokens, and "
-            f"{dialect.name} writes numbers: use --constrain none, or a dialect of tokens"
-        )
+    require_constrainable(dialect, settings)
     if settings.mode == "grammar":
         return GrammarLanguage(settings, dialect)
     return CoordsLanguage(settings, dialect)
@@ -233,4 +238,5 @@ __all__ = [
     "language_of",
     "may_end_at",
     "next_mark",
+    "require_constrainable",
 ]

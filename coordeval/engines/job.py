@@ -13,13 +13,14 @@ from coordeval.data.pixels import parse_pixels
 from coordeval.data.prompt_choice import choose_prompt
 from coordeval.data.token_budget import MINIMUM_TOKENS, token_limit
 from coordeval.decoding.guard import require_followable
+from coordeval.decoding.language import require_constrainable
 from coordeval.engines.budget import needed_tokens
 from coordeval.engines.dialect_frame import processor_grid, settle_frame
 from coordeval.engines.identity import default_out, run_identity
 from coordeval.engines.opening import open_source
 from coordeval.engines.runner import run_rollouts
 from coordeval.engines.selection import parse_selection
-from coordeval.errors import ConfigError, DataError, RunIncomplete
+from coordeval.errors import CheckpointError, ConfigError, DataError, RunIncomplete
 from coordeval.foreign_paths import is_file
 from coordeval.parsers.dialects import dialect_named
 
@@ -103,6 +104,7 @@ def _prepare(options: RolloutOptions, notify: Callable[[str], None]) -> _Job:
     pixels = parse_pixels(options.pixels)
     if options.guard.mode != "off":
         require_followable(dialect)
+    require_constrainable(dialect, options.constraint)
     selection = parse_selection(ids=options.ids, limit=options.limit, shard=options.shard)
     if options.batch_size < 1:
         raise ConfigError("--batch-size must be at least 1")
@@ -167,7 +169,13 @@ def _needed_tokens(
     if source.tokenizer is None:
         return None
     if dialect.coordinates in {"token", "quoted_token"}:
-        CoordVocabulary.from_tokenizer(source.tokenizer)
+        try:
+            CoordVocabulary.from_tokenizer(source.tokenizer)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; a checkpoint as its makers published it answers in a dialect of its "
+                "own: name that with --dialect (qwen3vl, qwen25vl, ...)"
+            ) from None
     return needed_tokens(samples, tokenizer=source.tokenizer, dialect=dialect, frame=frame)
 
 

@@ -10,10 +10,17 @@ import pytest
 from coordeval.data.dataset import open_dataset
 from coordeval.data.prompt_choice import choose_prompt
 from coordeval.data.token_budget import default_max_new_tokens
+from coordeval.decoding.settings import ConstraintSettings
 from coordeval.engines.budget import needed_tokens
 from coordeval.engines.job import rollout_checkpoint
 from coordeval.engines.options import RolloutOptions
-from coordeval.errors import ConfigError, DataError, RunIncomplete, RunMismatchError
+from coordeval.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    RunIncomplete,
+    RunMismatchError,
+)
 from coordeval.parsers.dialects import dialect_named
 
 
@@ -171,3 +178,27 @@ def test_a_mistyped_prompt_names_what_there_is():
     dataset = open_dataset(Path(__file__).parents[2] / "fixtures" / "scenes" / "heldout.jsonl")
     with pytest.raises(ConfigError, match="neither open nor closed"):
         choose_prompt("opne", dialect_named("coordjson"), dataset.categories)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({}, CheckpointError, r"lacks 1000 .*--dialect \(qwen3vl"),
+        (
+            {"dialect": "qwen3vl", "constraint": ConstraintSettings(mode="grammar")},
+            ConfigError,
+            "--constrain grammar needs a dialect with coordinate tokens, and qwen3vl writes",
+        ),
+    ],
+)
+def test_a_checkpoint_off_the_shelf_is_told_what_it_can_do(
+    options, tmp_path, settings, error, says
+):
+    """Without coordinate tokens: its own dialect, and no advice that would not help."""
+    pytest.importorskip("torch")
+    from coordeval.training.tiny.model import write_random_checkpoint
+
+    published = write_random_checkpoint(tmp_path / "published", coordinates=False)
+    scenes = Path(__file__).parents[2] / "fixtures/scenes/heldout.jsonl"
+    with pytest.raises(error, match=says):
+        rollout_checkpoint(options(checkpoint=str(published), data=scenes, engine="hf", **settings))
