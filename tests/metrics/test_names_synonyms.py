@@ -208,6 +208,8 @@ def test_other_samples_and_attribution_know_the_synonyms(score, line, rec, text)
     ]
     result = score(lines, protocol=protocol(COUCH))
     assert result.metrics["oracle/0.50/recall_union"] == 1.0
+    listed = [(row.name, row.class_name, row.by, row.count) for row in result.names]
+    assert listed == [("couch", "couch", "exact", 1), ("settee", "couch", "synonym", 0)]
     by_name = {}
     for name in ("couch", "sofa"):  # a dropped record, an unmatched box, and one beside
         answer = text(

@@ -25,7 +25,8 @@ class NameRow:
 
     `class_name` is the class as its source writes it, None for a name that stands for no class;
     `by` says how it was found, `similarity` how near it is (embeddings only). `count` are valid
-    predictions of that name (lines aside), `ground_truth` scored objects that are called so.
+    predictions of that name in the headline (lines aside), `ground_truth` scored objects that are
+    called so.
     """
 
     name: str
@@ -37,16 +38,18 @@ class NameRow:
 
 
 def name_rows(columns: Columns, name_rule: str) -> tuple[NameRow, ...]:
-    """Every predicted name, and every name of the ground truth that was not its class's own.
+    """Every predicted name, and every name elsewhere that is not its class's own.
 
-    `columns` holds all valid predictions. Most frequent first, then by name; empty in, empty out.
+    Elsewhere is the ground truth, other samples than the headline, and dropped records; the last
+    two with a count of 0. `columns` holds all valid predictions. Most frequent first, then by name;
+    empty in, empty out.
     """
     rule, names = NAME_RULES[name_rule], columns.names
     records = columns.records
     predicted = _counted((records.desc[row] or "" for row in columns.pred.record.tolist()), rule)
     truth = _counted((desc or "" for desc in columns.gt.desc), rule)
     rows = []
-    for name in predicted.keys() | truth.keys():
+    for name in predicted.keys() | truth.keys() | names.found.keys():
         code, how = names.codes.get(name), names.how(name)
         if name not in predicted and how == EXACT:
             continue
