@@ -73,7 +73,8 @@ def score(
     field_order: FieldOrderOption = None,
     frame: FrameOption = None,
     classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class list, one name per line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Class list: one name per line, or a JSON list."),
     ] = None,
     synonyms: SynonymsOption = None,
     semantic: SemanticOption = None,
@@ -221,16 +222,15 @@ def _finish(
 
 
 def _read_classes(path: Path) -> list[Category]:
+    """The list that `rollout --classes` would take, with ids from 1."""
+    from coordeval.data.class_list import read_class_list
     from coordeval.errors import ConfigError
     from coordeval.records import Category
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--classes {path}: cannot be read: {error}") from None
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise ConfigError(f"--classes {path}: holds no class name; write one per line")
+        names = read_class_list(path)
+    except ConfigError as error:
+        raise ConfigError(f"--classes: {error}") from None
     return [Category(id=number, name=name) for number, name in enumerate(names, start=1)]
 
 

@@ -144,6 +144,24 @@ def test_a_class_list_makes_other_names_wrong(tmp_path):
     assert (metrics["f1/0.50/tp"], metrics["f1/0.50/fp"]) == (1, 1)
 
 
+def test_a_class_list_is_read_as_a_rollout_reads_it(tmp_path):
+    """A byte order mark, a JSON list and repeated names change nothing."""
+    found = []
+    for name, data in (
+        ("plain.txt", b"dog\ncat\n"),
+        ("marked.txt", b"\xef\xbb\xbfdog\r\ncat\ndog\n"),
+        ("list.json", b'["dog", "cat"]'),
+    ):
+        (tmp_path / name).write_bytes(data)
+        done = run(
+            *("score", write(tmp_path / "d.jsonl", line()), "--json"),
+            *("--classes", tmp_path / name),
+        )
+        found.append(json.loads(done.stdout)["protocol"]["classes"])
+    assert found[0]["count"] == 2
+    assert found == [found[0]] * 3
+
+
 def test_the_report_is_plain_where_nobody_looks():
     """Piped output has no escape codes, and reads the same under NO_COLOR."""
     done = run("score", LIMITED)
