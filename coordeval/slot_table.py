@@ -147,9 +147,10 @@ def _read_table(path: Path) -> pd.DataFrame:
     import pyarrow as pa
 
     try:
-        table = pd.read_parquet(
-            path, dtype_backend="numpy_nullable", page_checksum_verification=True
-        )
+        with path.open("rb") as handle:  # pyarrow takes no path that is not valid UTF-8
+            table = pd.read_parquet(
+                handle, dtype_backend="numpy_nullable", page_checksum_verification=True
+            )
         return _typed({name: table[name].tolist() for name in SLOT_COLUMNS})
     except KeyError as error:
         raise DataError(f"{path}: not a slot table: column {error} is missing") from None
@@ -219,9 +220,10 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     texts: Any = [_storable_or_none(text) for text in table["other_text"]]
     clean = table.assign(other_text=texts)
     arrow = pa.Table.from_pandas(clean, schema=schema, preserve_index=False)
-    with FileSet() as files:
+    # Opened here: pyarrow takes no path that is not valid UTF-8.
+    with FileSet() as files, files.new(path).open("wb") as handle:
         # Telemetry cannot be made again from the texts, so a damaged page must show as such.
-        pq.write_table(arrow, files.new(path), write_page_checksum=True)
+        pq.write_table(arrow, handle, write_page_checksum=True)
 
 
 def _storable(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from coordeval.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from coordeval.dynamics.log import LogFile
 
@@ -55,8 +56,21 @@ def read_event_file(file: LogFile) -> ReadLog:
 
 def _records(tools: _Tools, file: LogFile) -> Iterator[bytes]:
     """The file's records up to the first that breaks off, or that claims more than there can be."""
-    with suppress(MemoryError, OverflowError):  # the reader asks for a claimed length at once
-        yield from tools.loader(str(file.path)).Load()
+    # The reader asks for a claimed length at once.
+    with suppress(MemoryError, OverflowError), _utf8_path(file.path) as path:
+        yield from tools.loader(path).Load()
+
+
+@contextmanager
+def _utf8_path(path: Path) -> Iterator[str]:
+    """A path that TensorBoard's reader takes: names of files need not be valid UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as handle:
+            yield f"/dev/fd/{handle.fileno()}"
+    else:
+        yield str(path)
 
 
 class _Tools:

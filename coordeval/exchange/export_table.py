@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coordeval.jsonl import dump_line
+from coordeval.metrics.parquet import in_parts, schema_of, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,15 +38,14 @@ def write_csv(table: pd.DataFrame, path: Path) -> list[str]:
 
 def write_parquet(table: pd.DataFrame, path: Path) -> list[str]:
     """One row per object; `values` as a list of floats."""
-    clean = _valid_unicode(table)
     import pandas as pd
 
     lists = [
         None if values is None else [float(value) for value in values]
         for values in table["values"].tolist()
     ]
-    clean["values"] = pd.Series(lists, index=table.index, dtype=object)
-    clean.to_parquet(path, index=False)
+    clean = table.assign(values=pd.Series(lists, index=table.index, dtype=object))
+    write_table(in_parts(clean), schema_of(clean), path)
     return []
 
 

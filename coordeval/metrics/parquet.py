@@ -35,7 +35,8 @@ def write_table(parts: Iterable[pd.DataFrame], schema: pa.Schema, path: Path) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(path, schema) as writer:
+    # Opened here: pyarrow takes no path that is not valid UTF-8.
+    with path.open("wb") as handle, pq.ParquetWriter(handle, schema) as writer:
         for part in parts:
             writer.write_table(
                 pa.Table.from_pandas(_storable(part), schema=schema, preserve_index=False)

@@ -9,7 +9,7 @@ import orjson
 
 from coordeval.atomic import FileSet
 from coordeval.errors import DataError
-from coordeval.jsonl import dump_line
+from coordeval.jsonl import dump_document, dump_line
 from coordeval.metrics.objects_table import objects_in_parts, objects_schema
 from coordeval.metrics.parquet import in_parts, schema_of, write_table
 from coordeval.metrics.tables import iter_coco_results, per_image_table
@@ -49,7 +49,7 @@ def write_score(result: ScoreResult, folder: Path) -> None:
                 files.new(folder / NAMES_NAME).write_bytes(names)
             else:
                 files.drop(folder / NAMES_NAME)  # that of an earlier score
-            text = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2) + b"\n"
+            text = dump_document(result.to_json()) + b"\n"
             files.new(folder / METRICS_NAME).write_bytes(text)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -79,7 +79,8 @@ def _read(run: Run) -> pd.DataFrame | None:
     import pyarrow as pa
 
     try:
-        return pd.read_parquet(path)
+        with path.open("rb") as handle:  # pyarrow takes no path that is not valid UTF-8
+            return pd.read_parquet(handle)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as Parquet: {error}") from None
 

@@ -6,9 +6,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from coordeval.errors import DataError
+from coordeval.jsonl import dump_document
 from coordeval.runs import write_atomically
 
 if TYPE_CHECKING:
@@ -152,14 +151,14 @@ def write_probe(result: ProbeResult, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{SLOTS_NAME}.{os.getpid()}.tmp"
-        pq.write_table(result.slots, temporary)
+        with temporary.open("wb") as handle:  # pyarrow takes no path that is not valid UTF-8
+            pq.write_table(result.slots, handle)
         temporary.replace(folder / SLOTS_NAME)
         for name, document in (
             (SETTINGS_NAME, result.settings_json()),
             (METRICS_NAME, result.to_json()),
         ):
-            text = orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
-            write_atomically(folder / name, text)
+            write_atomically(folder / name, dump_document(document) + b"\n")
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from None
 

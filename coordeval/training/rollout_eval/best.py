@@ -11,10 +11,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from coordeval.errors import ConfigError
-from coordeval.jsonl import load_json
+from coordeval.jsonl import dump_document, load_json
 from coordeval.metrics.catalogue import describe
 from coordeval.runs import write_atomically
 from coordeval.training.rollout_eval.runs import PREFIX, set_aside
@@ -138,7 +136,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _text(record: dict[str, Any]) -> bytes:
-    return orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n"
+    return dump_document(record) + b"\n"
 
 
 __all__ = ["BestCheckpoint", "metric_direction"]
