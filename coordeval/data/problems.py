@@ -45,6 +45,8 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "zero_area_polygon": ProblemKind("warning", "no area: excluded from scoring"),
     "zero_length_line": ProblemKind("warning", "all points of a line coincide"),
     "out_of_image": ProblemKind("warning", "a coordinate lies outside the image"),
+    "normalised_geometry": ProblemKind("warning", "shares of the image where pixels belong"),
+    "grid_geometry": ProblemKind("warning", "bins of a grid where pixels belong"),
     "duplicate_object": ProblemKind("warning", "same description and geometry as another object"),
     "duplicate_annotation_id": ProblemKind("warning", "COCO tools keep only one of them"),
     "duplicate_category": ProblemKind(

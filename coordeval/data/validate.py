@@ -21,6 +21,7 @@ from coordeval.data.problems import (
     geometry_faults,
     object_fault_kind,
 )
+from coordeval.data.scale_signs import ScaleSigns
 from coordeval.data.validate_coco import CocoWalk
 from coordeval.data.validate_images import ImageJob, check_images
 from coordeval.errors import DataError
@@ -115,6 +116,8 @@ def validate_dataset(
     else:
         walk = _JsonlWalk(path, root, log, frame_named(frame))
         walk.walk()
+    for fault in walk.scale.faults():
+        log.add(fault.kind, str(path), fault.message)
     if walk.num_images == 0:
         log.add("empty_dataset", str(path), "the file holds no images")
     workers = workers or min(16, os.cpu_count() or 1)
@@ -149,6 +152,7 @@ class _JsonlWalk:
         self.jobs: list[ImageJob] = []
         self.num_images = 0
         self.num_objects = 0
+        self.scale = ScaleSigns()
         self._line_of_id: dict[str, int] = {}
         self._classes = MentionedClasses()
 
@@ -230,6 +234,8 @@ class _JsonlWalk:
             index_of.append(index)
             for fault in geometry_faults(obj, header.width, header.height):
                 self.log.add(fault.kind, place, f"objects[{index}]: {fault.message}")
+        if not header.bins:
+            self.scale.add(objects, (header.width, header.height))
         for position, fault in duplicate_faults(objects):
             self.log.add(fault.kind, place, f"objects[{index_of[position]}]: {fault.message}")
 

@@ -9,6 +9,7 @@ from coordeval.data.contract import read_side
 from coordeval.data.federated import read_federated, read_frequency
 from coordeval.data.paths import resolve_image
 from coordeval.data.problems import ProblemLog, duplicate_faults, geometry_faults
+from coordeval.data.scale_signs import ScaleSigns
 from coordeval.data.validate_images import ImageJob
 from coordeval.errors import DataError
 from coordeval.foreign_paths import is_file
@@ -41,6 +42,7 @@ class CocoWalk:
         self.geometry = geometry
         self.canvas = canvas
         self.need_images = need_images
+        self.scale = ScaleSigns()
         self.jobs: list[ImageJob] = []
         self.num_images = 0
         self.num_objects = 0
@@ -174,7 +176,8 @@ class CocoWalk:
                 for fault in geometry_faults(obj, *size):
                     self.log.add(fault.kind, place, fault.message)
             by_image.setdefault(image_id, []).append((place, obj))
-        for placed in by_image.values():
+        for image_id, placed in by_image.items():
+            self.scale.add([obj for _, obj in placed], sizes[image_id])
             for index, fault in duplicate_faults([obj for _, obj in placed]):
                 self.log.add(fault.kind, placed[index][0], fault.message)
 

@@ -262,6 +262,74 @@ def test_every_kind_has_a_weight_and_a_meaning():
         assert meaning
 
 
+def _boxes(tmp_path, boxes, *, width, height, **record):
+    """A dataset with one object per image."""
+    records = [
+        _record({"desc": "x", "bbox_2d": box}, id=str(n), width=width, height=height, **record)
+        for n, box in enumerate(boxes)
+    ]
+    return _problems(validate_dataset(_write(tmp_path, *records), images="none"))
+
+
+def _coco_boxes(tmp_path, boxes, *, width, height):
+    """The same as COCO."""
+    images = [
+        {"id": n, "file_name": f"{n}.jpg", "width": width, "height": height}
+        for n in range(len(boxes))
+    ]
+    annotations = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        for n, (x1, y1, x2, y2) in enumerate(boxes)
+    ]
+    path = tmp_path / "instances.json"
+    categories = [{"id": 1, "name": "x"}]
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return _problems(validate_dataset(path, images="none"))
+
+
+SHARES = [[0.1, 0.25, 0.5, 0.75], [0, 0, 1, 1]]
+GRID = [[10 * n, 20, 999, 1000 - n] for n in range(12)]
+
+
+@pytest.mark.parametrize("read", [_boxes, _coco_boxes])
+def test_a_dataset_of_shares_of_the_image_is_told(read, tmp_path):
+    """All boxes within 0..1 are no pixels, in either form; one box beyond, and nothing is said."""
+    assert read(tmp_path, SHARES, width=640, height=480) == {"normalised_geometry": 1}
+    assert read(tmp_path, [*SHARES, [0.5, 0.5, 9, 9]], width=640, height=480) == {}
+
+
+def test_small_boxes_are_not_taken_for_shares(tmp_path):
+    """The first pixel of an image, a tiny image and a record of bins are fine."""
+    assert _boxes(tmp_path, [[0, 0, 1, 1]] * 9, width=640, height=480) == {}
+    assert _boxes(tmp_path, SHARES, width=2, height=2) == {}
+    assert _boxes(tmp_path, [[0, 0, 1, 1]], width=640, height=480, coord_space="bins") == {}
+
+
+@pytest.mark.parametrize("read", [_boxes, _coco_boxes])
+def test_bins_in_a_dataset_of_large_images_are_told(read, tmp_path):
+    """Whole numbers up to 1000 and never beyond, in a dozen images of 4000 x 3000."""
+    assert read(tmp_path, GRID, width=4000, height=3000) == {"grid_geometry": 1}
+
+
+@pytest.mark.parametrize(
+    ("boxes", "width", "height"),
+    [
+        (GRID, 1000, 1000),  # that large is the image
+        (GRID, 1280, 1024),  # a dozen images may well look so
+        (GRID[:6], 4000, 3000),  # and so may a few large ones
+        ([*GRID, [5, 5, 1001, 9]], 4000, 3000),
+        ([*GRID, [5, 5, 9.5, 9]], 4000, 3000),
+        ([[1, 2, 800, 700]] * 40, 4000, 3000),  # things in a corner, never near 1000
+    ],
+)
+def test_honest_pixels_are_not_taken_for_bins(boxes, width, height, tmp_path):
+    """Only what can hardly be chance is told."""
+    problems = _boxes(tmp_path, boxes, width=width, height=height)
+    assert "grid_geometry" not in problems
+
+
 @needs_data
 @pytest.mark.data
 def test_bccd_has_two_degenerate_boxes_and_nothing_else():
