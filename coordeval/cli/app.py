@@ -73,11 +73,19 @@ def _root(
     del version
 
 
+class _Stopped(SystemExit):
+    """A signal came where no part of the program had taken it upon itself."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
+        self.name = signal.Signals(number).name
+
+
 def _exit_on_signals() -> None:
     """Ctrl-C ends with 130 and SIGTERM with 143, after every `finally` has run."""
 
     def leave(number: int, _frame: object) -> NoReturn:
-        sys.exit(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
+        raise _Stopped(number)
 
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
@@ -106,6 +114,9 @@ def main() -> None:
     try:
         app()
         sys.stdout.flush()
+    except _Stopped as stopped:
+        typer.echo(f"stopped by {stopped.name} before the command was done", err=True)
+        raise
     except CoordevalError as error:
         typer.echo(f"error: {_shown(error)}", err=True)
         sys.exit(error.exit_code)
