@@ -146,7 +146,7 @@ def _first_batches(found: dict[str, object]) -> list[tuple[str, dict[str, object
 
 def _losses(values: dict[str, object]) -> str:
     return ", ".join(
-        f"{key} {value:.4g}"
+        f"{key} {value:z.4g}"
         for key, value in values.items()
         if str(key).startswith("loss") and isinstance(value, float)
     )

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
-from coordeval.reports.formats import number, percent, points
+from coordeval.reports.formats import number, percent, points, signed
 from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 from coordeval.stats.settings import control_facts
@@ -121,7 +121,7 @@ def _points(value: float | None) -> str:
     """A difference in points; an exact 0 is a dot, so that the eye finds what matters."""
     if value is None:
         return "-"
-    return "·" if abs(value) < 5e-7 else f"{100 * value:+.2f}"
+    return "·" if abs(value) < 5e-7 else signed(100 * value, 2)
 
 
 def _legend(found: Attribution) -> Text:

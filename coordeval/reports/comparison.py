@@ -26,7 +26,7 @@ from coordeval.reports.comparison_values import (
     verdict_text,
     worst_texts,
 )
-from coordeval.reports.formats import bar
+from coordeval.reports.formats import bar, signed
 from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 
@@ -220,7 +220,7 @@ def _movers(comparison: Comparison, versus: Versus) -> list[RenderableType]:
     for word, images in (("worst", movers.down), ("best", movers.up)):
         if images:
             shown = ", ".join(
-                f"{printable(mover.id, limit=40)} ({mover.contribution:+.4f})"
+                f"{printable(mover.id, limit=40)} ({signed(mover.contribution, 4)})"
                 for mover in images[:MOVERS_SHOWN]
             )
             text.append(f"; {word}: {shown}")
@@ -256,7 +256,7 @@ def _slices(versus: Versus) -> list[RenderableType]:
     for name, part in rows:
         interval = ""
         if part.low is not None and part.high is not None:
-            interval = f"[{part.low:+.2f}, {part.high:+.2f}]"
+            interval = f"[{signed(part.low, 2)}, {signed(part.high, 2)}]"
         table.add_row(
             Text(name),
             slice_value(part.a),

@@ -22,6 +22,7 @@ from coordeval.reports.comparison_values import (
     verdict_text,
     worst_texts,
 )
+from coordeval.reports.formats import signed
 from coordeval.reports.printable import printable, unlinked
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _reasons(versus: Versus) -> list[str]:
         ("better", movers.num_up, movers.up),
     ):
         shown = ", ".join(
-            f"{markdown_text(mover.id)} ({mover.contribution:+.4f})"
+            f"{markdown_text(mover.id)} ({signed(mover.contribution, 4)})"
             for mover in images[:MOVERS_SHOWN]
         )
         lines.append(f"- images {word} by F1: {number}" + (f"; most: {shown}" if shown else ""))
@@ -137,7 +138,7 @@ def _slice_table(versus: Versus) -> list[str]:
     for part in parts:
         interval = ""
         if part.low is not None and part.high is not None:
-            interval = markdown_text(f"[{part.low:+.2f}, {part.high:+.2f}]")
+            interval = markdown_text(f"[{signed(part.low, 2)}, {signed(part.high, 2)}]")
         rows.append(
             (
                 markdown_text(f"{part.kind}: {part.name}")

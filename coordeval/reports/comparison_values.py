@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coordeval.metrics.names.stored import names_text
+from coordeval.reports.formats import number, percent, points, signed
 from coordeval.reports.printable import printable
 from coordeval.stats.settings import control_facts, differing_fields, label_of
 
@@ -61,12 +62,12 @@ def value_text(change: Change, value: float | None) -> str:
     if value is None:
         return "-"
     if is_points(change.key):
-        return f"{100 * value:.1f}"
+        return points(value)
     if is_percent(change):
-        return f"{100 * value:.1f} %"
+        return percent(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3f}" if change.unit == "ratio" else f"{value:,.2f}"
+    return f"{value:z.3f}" if change.unit == "ratio" else f"{value:z,.2f}"
 
 
 def difference_text(change: Change, value: float | None, *, sign: bool = True) -> str:
@@ -79,9 +80,7 @@ def difference_text(change: Change, value: float | None, *, sign: bool = True) -
     elif change.unit != "ratio":
         digits = 0 if isinstance(change.a, int) and isinstance(change.b, int) else 2
         digits = 1 if digits == 0 and not float(value).is_integer() else digits
-    text = f"{scaled:+,.{digits}f}" if sign else f"{scaled:,.{digits}f}"
-    zero = not any(character in "123456789" for character in text)
-    return text.lstrip("+-") if zero else text
+    return signed(scaled, digits) if sign else f"{scaled:z,.{digits}f}"
 
 
 def interval_text(change: Change) -> str:
@@ -229,7 +228,7 @@ def slice_value(value: float | None, *, sign: bool = False) -> str:
     """A slice's F1 or recall; "-" where there is none."""
     if value is None:
         return "-"
-    return f"{value:+.2f}" if sign else f"{value:.2f}"
+    return signed(value, 2) if sign else number(float(value), 2)
 
 
 def most_changed(versus: Versus, kind: str, limit: int) -> list[SliceChange]:

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from coordeval.reports.formats import number
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ def _ratios(audits: Sequence[RatioAudit], name: Callable[[str], str]) -> Section
 
 
 def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return number(value)
 
 
 def trend_text(trend: Trend) -> str:
@@ -356,7 +357,7 @@ def _pixels(dynamics: Dynamics, name: Callable[[str], str]) -> Section:
     square = scale.width == scale.height
 
     def both(pair: tuple[float, float], digits: int) -> str:
-        x, y = (f"{value:.{digits}f}" for value in pair)
+        x, y = (number(float(value), digits) for value in pair)
         return x if square else f"{x} x {y}"
 
     rows = tuple(

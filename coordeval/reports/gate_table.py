@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from coordeval.metrics.catalogue import describe
-from coordeval.reports.formats import number
+from coordeval.reports.formats import number, signed
 from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
 
@@ -75,7 +75,7 @@ def cells(outcome: Outcome) -> list[str]:
         printable(gate),
         shown(outcome, outcome.baseline),
         shown(outcome, outcome.value),
-        signed(outcome),
+        change_text(outcome),
         shown(outcome, outcome.allowed),
         printable(why),
     ]
@@ -90,12 +90,12 @@ def shown(outcome: Outcome, value: float | None) -> str:
     return f"{value:,.6g}"
 
 
-def signed(outcome: Outcome) -> str:
+def change_text(outcome: Outcome) -> str:
     """The change: ratios in points, counts as they are."""
     change = outcome.change
     if change is None:
         return "-"
-    return f"{100 * change:+.2f} pt" if _is_ratio(outcome.key) else f"{change:+,.6g}"
+    return f"{signed(100 * change, 2)} pt" if _is_ratio(outcome.key) else f"{change:+z,.6g}"
 
 
 def _is_ratio(key: str) -> bool:

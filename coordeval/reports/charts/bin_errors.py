@@ -10,7 +10,7 @@ from coordeval.coords import frame_named
 from coordeval.metrics.geometry import image_scales
 from coordeval.metrics.tables import headline_row
 from coordeval.reports.charts.figure import Figure, base_spec, run_colour
-from coordeval.reports.formats import number, percent
+from coordeval.reports.formats import number, percent, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,8 @@ def figure(runs: Sequence[ShownRun]) -> Figure:
             continue
         rows += _rows(shown.label, errors)
         bias = ", ".join(
-            f"{side} {value:+.2f}" for side, value in zip(SIDES, errors.mean(axis=0), strict=True)
+            f"{side} {signed(value, 2)}"
+            for side, value in zip(SIDES, errors.mean(axis=0), strict=True)
         )
         absolute = np.abs(errors)
         sentences.append(

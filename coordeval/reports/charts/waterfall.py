@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from coordeval.metrics.attribution.attribution import attribute
 from coordeval.metrics.attribution.error_types import ERROR_TYPES
 from coordeval.reports.charts.figure import Figure, base_spec, run_colour
-from coordeval.reports.formats import number, points
+from coordeval.reports.formats import number, points, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,7 @@ def _row(
         "from": round(low, 5),
         "to": round(high, 5),
         "end": round(max(low, high), 5),
-        "F1": number(gain) if failure == START else f"{gain:+.3f}",
+        "F1": number(gain) if failure == START else signed(gain),
         "AP points": points(ap),
         "occurs": count,
         "meaning": meaning,

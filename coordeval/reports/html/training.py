@@ -92,7 +92,7 @@ def _ratio_findings(dynamics: Dynamics, labels: Mapping[str, str]) -> Iterator[T
     for audit in dynamics.ratios:
         if audit.flagged:
             key = printable(audit.key, limit=KEY_LIMIT)
-            ratio = "-" if audit.median is None else f"{audit.median:.3f}"
+            ratio = number(audit.median)
             text = f"training / evaluation is {ratio} (median): {ratio_text(audit)}"
             yield TrainingFinding(where=f"{labels[audit.log]}, {key}", text=text)
 

@@ -31,8 +31,9 @@ def shown_change(key: str, change: float | None) -> str:
     """A difference of two values in the same unit, always with its sign; pp: percentage points."""
     if change is None:
         return "-"
-    sign = "−" if change < 0 else "+" if change > 0 else "±"
     size = shown_value(key, abs(change))
+    shows = any(digit in size for digit in "123456789")
+    sign = "±" if not shows else "−" if change < 0 else "+"
     # A difference of two percentages is no percentage.
     return sign + (size.removesuffix("%") + "pp" if size.endswith("%") else size)
 

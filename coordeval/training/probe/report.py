@@ -154,7 +154,7 @@ def _number(value: float | None, unit: str) -> str:
         return "-"
     if unit != "bins" and 0 < abs(value) < SMALL:
         return f"{value:.1e}"
-    return f"{value:,.{2 if unit == 'bins' else 4}f}"
+    return f"{value:z,.{2 if unit == 'bins' else 4}f}"
 
 
 def _signed(value: float, unit: str) -> str:

@@ -31,7 +31,9 @@ coordeval.gallery = (() => {
     if (index.runs.length < 2) return null;
     const change = filters.change(position);
     if (!change) return null;
-    const text = `F1 ${change > 0 ? "+" : "−"}${Math.abs(change).toFixed(2)}`;
+    const size = Math.abs(change).toFixed(2);
+    const sign = size === "0.00" ? "±" : change > 0 ? "+" : "−";
+    const text = `F1 ${sign}${size}`;
     return el("span", { class: `chip ${change > 0 ? "better" : "worse"}` }, text);
   };
 
