@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from coordeval.counted import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -31,7 +33,10 @@ def decide_dialect(
     from coordeval.reports.printable import printable
 
     proposal = propose(texts, frame, candidates)
-    typer.echo(printable(f"--dialect auto: the first {proposal.texts} texts of {where}"), err=True)
+    typer.echo(
+        printable(f"--dialect auto: the first {counted(proposal.texts, 'text')} of {where}"),
+        err=True,
+    )
     for line in table(proposal):
         typer.echo(printable(line), err=True)
     if proposal.chosen is None:

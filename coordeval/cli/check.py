@@ -22,6 +22,7 @@ from coordeval.cli.score import (
     ScoreSource,
     open_with_reading,
 )
+from coordeval.counted import counted
 
 if TYPE_CHECKING:
     from coordeval.metrics.protocols import Protocol
@@ -176,7 +177,7 @@ def _update(scored: ScoreResult, run: Path, baseline: Path | None) -> None:
         raise RunIncomplete(f"{run}: {scored.status}: a baseline needs a finished run")
     write_baseline(make_baseline(scored, name=run.name), baseline)
     where = printable(str(baseline))
-    typer.echo(f"baseline written: {where} ({len(scored.metrics)} metrics)", err=True)
+    typer.echo(f"baseline written: {where} ({counted(len(scored.metrics), 'metric')})", err=True)
 
 
 def _export(found: CheckResult, *, github: bool, junit: Path | None, markdown: Path | None) -> None:

@@ -23,6 +23,7 @@ from coordeval.cli.score import (
     ScoreSource,
     open_with_reading,
 )
+from coordeval.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,7 +214,7 @@ def _roll_out(checkpoint: str, given: dict[str, Any], like: Run | None, *, near:
 
     outcome = roll_out_and_show(options)
     errors = outcome.counts["errors"]
-    typer.echo(printable(f"{outcome.path}: {outcome.status}, {errors} errors"), err=True)
+    typer.echo(printable(f"{outcome.path}: {outcome.status}, {counted(errors, 'error')}"), err=True)
     if outcome.status != "complete":
         raise RunIncomplete(f"{outcome.path}: the rollout is not complete; run it again to go on")
     return outcome.path

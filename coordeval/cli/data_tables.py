@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from coordeval.counted import counted
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -109,9 +110,11 @@ def print_validation(report: ValidationReport) -> None:
         console.print(table)
         console.print()
     console.print(
-        f"{printable(str(report.path))} ({report.format}): {report.num_images:,} images, "
-        f"{report.num_objects:,} objects, {report.num_images_checked:,} image files checked: "
-        f"{report.count('error'):,} errors, {report.count('warning'):,} warnings"
+        f"{printable(str(report.path))} ({report.format}): {counted(report.num_images, 'image')}, "
+        f"{counted(report.num_objects, 'object')}, "
+        f"{counted(report.num_images_checked, 'image file')} checked: "
+        f"{counted(report.count('error'), 'error')}, "
+        f"{counted(report.count('warning'), 'warning')}"
     )
     if report.hint is not None:
         console.print(printable(f"hint: {report.hint}"))
@@ -122,12 +125,13 @@ def print_stats(
 ) -> None:
     """Counts, spreads, classes, token budget and the ceiling of the grid."""
     console = _console()
-    crowd = f", {stats.crowd:,} crowd regions besides" if stats.crowd else ""
+    crowd = f", {counted(stats.crowd, 'crowd region')} besides" if stats.crowd else ""
     console.print(
         f"{printable(str(dataset.path))} ({dataset.format}, sha256 {dataset.sha256[:12]})"
     )
     console.print(
-        f"{stats.images:,} images ({stats.empty_images:,} empty), {stats.objects:,} objects{crowd}"
+        f"{counted(stats.images, 'image')} ({stats.empty_images:,} empty), "
+        f"{counted(stats.objects, 'object')}{crowd}"
     )
     console.print(
         f"without extent {stats.degenerate:,}, exact duplicates {stats.exact_duplicates:,}, "
@@ -139,7 +143,8 @@ def print_stats(
     console.print(_spreads(stats, budget))
     console.print(_classes(stats))
     if stats.unused_classes:
-        console.print(f"{len(stats.unused_classes):,} classes of the list have no object")
+        words = "class of the list has", "classes of the list have"
+        console.print(f"{counted(len(stats.unused_classes), *words)} no object")
     _print_budget(console, budget)
     if ceiling is not None:
         _print_ceiling(console, ceiling)
@@ -187,7 +192,7 @@ def _print_ceiling(console: Console, ceiling: GridCeiling) -> None:
     console.print(
         f"ceiling of the bin grid: AP {ceiling.ap:.4f}, AP75 {ceiling.ap75:.4f}, "
         f"AP95 {ceiling.ap95:.4f}; mean IoU {ceiling.mean_iou:.4f}, "
-        f"{ceiling.widened:,} of {ceiling.num_boxes:,} boxes widened"
+        f"{ceiling.widened:,} of {counted(ceiling.num_boxes, 'box', 'boxes')} widened"
     )
 
 

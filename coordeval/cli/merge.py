@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from coordeval.counted import counted
+
 
 def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Run directories.")],
@@ -27,7 +29,9 @@ def merge(
         from coordeval.reports.printable import printable
 
         done = counts.get("finished", 0)
-        typer.echo(printable(f"{out}: {done} rollouts from {len(shards)} shards"))
+        typer.echo(
+            printable(f"{out}: {counted(done, 'rollout')} from {counted(len(shards), 'shard')}")
+        )
 
 
 __all__ = ["merge"]

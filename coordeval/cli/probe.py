@@ -12,6 +12,7 @@ import typer
 
 from coordeval.cli.rollout_options import AttentionName, DtypeName, FieldOrderName
 from coordeval.cli.score import RunArgument
+from coordeval.counted import counted
 
 if TYPE_CHECKING:
     from typing import Self
@@ -244,7 +245,8 @@ def _finish(
         first = f" ({result.errors[0].message})" if result.errors else ""
         raise RunIncomplete(f"{result.settings['run']['path']}: no text could be probed{first}")
     if len(result.errors) > max_errors:
-        typer.echo(f"{len(result.errors)} errors are more than --max-errors {max_errors}", err=True)
+        errors = counted(len(result.errors), "error is", "errors are")
+        typer.echo(f"{errors} more than --max-errors {max_errors}", err=True)
         raise typer.Exit(EXIT_INCOMPLETE)
 
 

@@ -301,8 +301,8 @@ def _write_page(
 
 
 def _say(facts: dict[str, Any], *, json_output: bool) -> None:
+    from coordeval.counted import counted
     from coordeval.jsonl import dump_line
-    from coordeval.reports.html.values import counted
     from coordeval.reports.printable import printable
 
     if json_output:

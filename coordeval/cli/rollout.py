@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from coordeval.cli import rollout_options as opt
+from coordeval.counted import counted
 
 if TYPE_CHECKING:
     from coordeval.config import Defaults
@@ -227,19 +228,22 @@ def _finish(outcome: Outcome, *, max_errors: int, score: bool, json_output: bool
     errors = outcome.counts["errors"]
     summary = (
         f"{outcome.path}: {outcome.status}, {outcome.counts['finished']} of "
-        f"{outcome.counts['rollouts']} rollouts, {errors} errors"
+        f"{counted(outcome.counts['rollouts'], 'rollout')}, {counted(errors, 'error')}"
     )
     for name in ("repeated", "unexpected"):
         if outcome.counts.get(name):
-            summary += f", {outcome.counts[name]} {name} lines"
+            summary += f", {counted(outcome.counts[name], f'{name} line')}"
     if outcome.cut_bytes:
-        summary += f", a torn last line ({outcome.cut_bytes:,} bytes) was cut off and made again"
+        summary += (
+            f", a torn last line ({counted(outcome.cut_bytes, 'byte')}) was cut off and made again"
+        )
     typer.echo(printable(summary), err=True)
     for sentence in [] if outcome.counts.get("repeated") else error_lines(outcome.path, errors):
         typer.echo(sentence, err=True)
     if errors > max_errors:
         typer.echo(
-            f"{errors} errors are more than --max-errors {max_errors}; --retry-errors redoes them",
+            f"{counted(errors, 'error is', 'errors are')} more than --max-errors {max_errors}; "
+            "--retry-errors redoes them",
             err=True,
         )
     if outcome.counts.get("repeated"):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordeval.counted import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -124,9 +126,10 @@ def _print_check(found: dict[str, object], *, json_output: bool) -> None:
     if json_output:
         typer.echo(dump_line(found).decode().rstrip())
         return
-    steps = f"{found['steps_per_epoch']} steps per epoch, {found['steps']} in all"
+    steps_per_epoch, samples = int(str(found["steps_per_epoch"])), int(str(found["samples"]))
+    steps = f"{counted(steps_per_epoch, 'step')} per epoch, {found['steps']} in all"
     for line in (
-        f"ready: {found['samples']} samples, {steps}, on {found['device']}",
+        f"ready: {counted(samples, 'sample')}, {steps}, on {found['device']}",
         f"{found['parameters_learning']:,} of {found['parameters']:,} parameters learn",
         *(f"first batch{where}: {_losses(values)}" for where, values in _first_batches(found)),
     ):

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from coordeval.counted import counted
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -67,7 +69,11 @@ def expand(
     if json_output:
         typer.echo(json.dumps(asdict(done) | {"out": str(out)}, indent=2))
         return
-    what = f"{done.added} tokens added" if done.added else "it had all coordinate tokens already"
+    what = (
+        f"{counted(done.added, 'token')} added"
+        if done.added
+        else "it had all coordinate tokens already"
+    )
     typer.echo(
         printable(
             f"{out}: {what}; ids {done.first_id} to {done.last_id}, "

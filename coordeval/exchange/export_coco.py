@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordeval.counted import counted
 from coordeval.data.federated import write_federated
 from coordeval.exchange.scored_objects import image_ids
 from coordeval.metrics.classes import UNKNOWN_CLASS
@@ -34,12 +35,12 @@ def coco_files(result: ScoreResult, context: ExportContext) -> tuple[Files, list
     unknown = int(np.count_nonzero(columns.pred.class_code == UNKNOWN_CLASS))
     zero, lines = int(columns.gt.zero_area.sum()), int(columns.gt.lines.sum())
     remarks = [
-        f"left out: {count} {what}"
-        for count, what in (
-            (unknown, "predictions with a name outside the classes"),
-            (int(np.count_nonzero(~columns.record_valid)), "dropped records"),
-            (zero, "ground-truth objects without area"),
-            (lines, "ground-truth lines"),
+        f"left out: {counted(count, noun)}{rest}"
+        for count, noun, rest in (
+            (unknown, "prediction", " with a name outside the classes"),
+            (int(np.count_nonzero(~columns.record_valid)), "dropped record", ""),
+            (zero, "ground-truth object", " without area"),
+            (lines, "ground-truth line", ""),
         )
         if count
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordeval.counted import counted
 from coordeval.exchange.export_context import label_of
 from coordeval.exchange.scored_objects import scored_images
 
@@ -37,11 +38,13 @@ def fiftyone_files(result: ScoreResult, context: ExportContext) -> tuple[Files, 
         samples.append(_sample(image, str(path) if path is not None else _relative(image)))
     remarks = []
     if without_place:
-        remarks.append(f"left out: {without_place} dropped records without readable coordinates")
+        remarks.append(
+            f"left out: {counted(without_place, 'dropped record')} without readable coordinates"
+        )
     if unresolved and samples:
         remarks.append(
-            f"{unresolved} image paths are relative: load with rel_dir=FOLDER, or export with "
-            "--image-root FOLDER"
+            f"{counted(unresolved, 'image path is', 'image paths are')} relative: load with "
+            "rel_dir=FOLDER, or export with --image-root FOLDER"
         )
     metadata = {
         "name": context.name,

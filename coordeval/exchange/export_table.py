@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordeval.counted import counted
 from coordeval.jsonl import dump_line
 from coordeval.metrics.parquet import in_parts, schema_of, write_table
 
@@ -32,7 +33,9 @@ def write_csv(table: pd.DataFrame, path: Path) -> list[str]:
         clean.to_csv(_UnixLines(handle), index=False, lineterminator="\r\n")  # type: ignore[call-overload]
     if not guarded:
         return []
-    remark = f"{guarded} cells that a spreadsheet would run as formulas got a leading '"
+    one = "cell that a spreadsheet would run as a formula"
+    several = "cells that a spreadsheet would run as formulas"
+    remark = f"{counted(guarded, one, several)} got a leading '"
     return [f"{remark}; parquet holds them as they are"]
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.reports.comparison_values import (
     WORDS,
     difference_text,
@@ -215,7 +216,9 @@ def _movers(comparison: Comparison, versus: Versus) -> list[RenderableType]:
     movers = versus.movers
     if movers is None or not (movers.num_up or movers.num_down):
         return []
-    text = Text(f"by F1 {movers.num_up} images are better, {movers.num_down} worse")
+    text = Text(
+        f"by F1 {counted(movers.num_up, 'image is', 'images are')} better, {movers.num_down} worse"
+    )
     run = next(run for run in comparison.runs if run.label == versus.label)
     for word, images in (("worst", movers.down), ("best", movers.up)):
         if images:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordeval.counted import counted
 from coordeval.metrics.names.stored import names_text
 from coordeval.reports.formats import number, percent, points, signed
 from coordeval.reports.printable import printable
@@ -99,7 +100,7 @@ def verdict_text(change: Change) -> str:
     if not change.images_differ:
         return "~ identical"
     if change.images_differ < 6:
-        return f"~ only {change.images_differ} image" + "s" * (change.images_differ > 1)
+        return f"~ only {counted(change.images_differ, 'image')}"
     if change.detectable is None:
         return "~"
     return f"~ needs {difference_text(change, change.detectable, sign=False)}"
@@ -117,7 +118,8 @@ def summary_text(comparison: Comparison, versus: Versus) -> str:
     elif better:
         head = f"{versus.label} is better than A"
     elif all(not change.images_differ for change in versus.changes.values()):
-        return f"{versus.label} and A wrote the same on all {comparison.images} images."
+        where = "the one image" if comparison.images == 1 else f"all {comparison.images} images"
+        return f"{versus.label} and A wrote the same on {where}."
     else:
         head = f"{versus.label} and A are not told apart"
     parts = [f"{worse} worse", f"{better} better"]
@@ -126,13 +128,13 @@ def summary_text(comparison: Comparison, versus: Versus) -> str:
     parts.append(f"{counts['~']} not told apart")
     if counts["untested"]:
         parts.append(f"{counts['untested']} untested")
-    return f"{head}: of {total} metrics {', '.join(parts)}."
+    return f"{head}: of {counted(total, 'metric')} {', '.join(parts)}."
 
 
 def same_text(comparison: Comparison) -> str:
     """The shared configuration in one line."""
     same = comparison.settings.same
-    parts = [f"{comparison.images:,} images"]
+    parts = [counted(comparison.images, "image")]
     if "dataset" in same and isinstance(same["dataset"], dict):
         parts[0] += f" (sha {str(same['dataset'].get('sha256'))[:8]})"
     if "checkpoint" in same:
@@ -242,7 +244,8 @@ def method_text(comparison: Comparison) -> str:
     """How the evidence was made, in words."""
     options = comparison.options
     return (
-        f"Paired bootstrap over {comparison.images:,} images, {options.draws:,} draws "
+        f"Paired bootstrap over {counted(comparison.images, 'image')}, "
+        f"{counted(options.draws, 'draw')} "
         f"(AP and AR: {options.coco_draws:,}; without exact copies and by size "
         f"{options.coco_draws // 2:,}), seed {options.seed}; 95 % percentile intervals. "
         f"better / worse: p <= .05 after Benjamini-Hochberg over the {len(comparison.headline)} "

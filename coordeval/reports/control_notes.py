@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordeval.counted import counted
 from coordeval.metrics.guard_metrics import is_stopped, kind_of, whole_number
 from coordeval.reports.printable import printable
 
@@ -101,7 +102,7 @@ def guard_text(entry: ImageEntry) -> str | None:
     if onset is not None:
         text += f" from token {onset}"
     if stopped and saved is not None:
-        text += f", saved {saved} tokens"
+        text += f", saved {counted(saved, 'token')}"
     return text
 
 

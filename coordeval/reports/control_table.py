@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 
+from coordeval.counted import counted
 from coordeval.metrics.f1_metrics import iou_name
 from coordeval.metrics.guard_metrics import GUARD_KINDS, OTHER_KIND
 from coordeval.metrics.tables import headline_row
@@ -83,7 +84,7 @@ def _guard(metrics: dict[str, Any]) -> Iterator[Row]:
     yield (
         "stopped by the loop guard",
         number(metrics["guard/stopped"]),
-        f"{number(metrics['guard/tokens_saved'])} tokens saved",
+        f"{counted(metrics['guard/tokens_saved'], 'token')} saved",
     )
 
 

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.metrics.catalogue import describe
 from coordeval.reports.formats import number, signed
 from coordeval.reports.number_table import NumberTable
@@ -49,7 +50,7 @@ def rows(result: CheckResult) -> Iterator[tuple[Status, list[str]]]:
             place = outcome.status, outcome.gate
             folded[place] = folded.get(place, 0) + 1
     for (status, gate), count in folded.items():
-        yield status, [printable(gate), *["-"] * 4, f"{count} metrics"]
+        yield status, [printable(gate), *["-"] * 4, counted(count, "metric")]
 
 
 def failures_text(result: CheckResult) -> str:
@@ -109,15 +110,11 @@ def verdict_line(result: CheckResult) -> str:
         return f"not checked: {printable(str(result.fault))}"
     judged = [outcome for outcome in result.outcomes if outcome.status != "skipped"]
     if not judged:
-        return f"nothing evaluated: none of {_gates(len(result.outcomes))} could be judged"
+        return f"nothing evaluated: none of {counted(len(result.outcomes), 'gate')} could be judged"
     name = printable(result.run)
     if result.failing:
-        return f"{name}: {len(result.failing)} of {_gates(len(judged))} failed"
-    return f"{name}: {_gates(len(judged))} passed"
-
-
-def _gates(count: int) -> str:
-    return "1 gate" if count == 1 else f"{count} gates"
+        return f"{name}: {len(result.failing)} of {counted(len(judged), 'gate')} failed"
+    return f"{name}: {counted(len(judged), 'gate')} passed"
 
 
 __all__ = ["HEADERS", "MARKS", "cells", "check_report", "failures_text", "rows", "verdict_line"]

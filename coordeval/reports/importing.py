@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ REMARKS = {
 def render_import(summary: ImportSummary) -> Text:
     """The counts, what was left out and why, and the cross-check of reported drops."""
     text = Text(printable(str(summary.out)), style="bold")
-    text.append(f"  {summary.written} of {summary.read} samples imported\n")
+    text.append(f"  {summary.written} of {counted(summary.read, 'sample')} imported\n")
     if len(summary.steps) > 1:
         text.append(f"  {len(summary.steps)} steps: ids start with step-N/\n", style="dim")
     if summary.copies:
-        text.append(f"  {summary.copies} exact copies of other samples not written again\n")
+        text.append(
+            f"  {counted(summary.copies, 'exact copy', 'exact copies')} "
+            "of other samples not written again\n"
+        )
     for reason, count in summary.left_out.most_common():
         text.append(f"  left out: {count} {reason}", style="yellow")
         text.append(f"  e.g. {printable(summary.examples[reason][0], limit=200)}\n")
@@ -40,7 +44,7 @@ def render_import(summary: ImportSummary) -> Text:
     if check.samples:
         text.append(
             f"  drops: {check.reported_dropped} reported, {check.found_dropped} found in the "
-            f"texts; {check.agreeing} of {check.samples} samples agree\n"
+            f"texts; {check.agreeing} of {counted(check.samples, 'sample')} agree\n"
         )
         for reason, counts in check.by_reason().items():
             name = printable(reason, limit=60)

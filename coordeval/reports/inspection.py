@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.metrics.objects_table import objects_of_image
 from coordeval.reports.control_notes import guard_text, weak_slots
 from coordeval.reports.formats import number
@@ -191,8 +192,8 @@ def render_inspection(inspection: Inspection, *, shorten: bool = True) -> Group:
     if entry.finish_reason:
         facts.append(f"finish: {entry.finish_reason}")
     if entry.num_tokens is not None:
-        facts.append(f"{entry.num_tokens} tokens")
-    facts.append(f"{entry.num_valid} of {entry.num_found} records kept")
+        facts.append(counted(entry.num_tokens, "token"))
+    facts.append(f"{entry.num_valid} of {counted(entry.num_found, 'record')} kept")
     head.append("  " + ", ".join(facts), style="dim")
     if inspection.sample_index:
         head.append(f"  sample {inspection.sample_index}", style="bold")
@@ -265,7 +266,7 @@ def _loop_row(loop: LoopFinding) -> tuple[Text, Text]:
     if loop.onset_token is not None:
         note += f" from token {loop.onset_token}"
     if loop.wasted_tokens is not None:
-        note += f": {loop.wasted_tokens} tokens"
+        note += f": {counted(loop.wasted_tokens, 'token')}"
     if loop.reaches_end:
         note += ", to the end"
     return what, Text(note, style="bold magenta")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 
+from coordeval.counted import counted
 from coordeval.reports.formats import number, points
 from coordeval.reports.number_table import NumberTable
 
@@ -23,8 +24,8 @@ def lvis_table(metrics: Mapping[str, float | int | None]) -> NumberTable:
         table.add_number(name)
     table.add_row("boxes", *[points(metrics.get(f"lvis/{name}")) for name in _SHOWN])
     table.caption = (
-        f"over {number(metrics.get('lvis/images'))} images; left out: "
-        f"{number(metrics.get('lvis/unjudged'))} detections of classes that nobody looked for, "
+        f"over {counted(metrics.get('lvis/images'), 'image')}; left out: "
+        f"{counted(metrics.get('lvis/unjudged'), 'detection')} of classes that nobody looked for, "
         f"{number(metrics.get('lvis/over_limit'))} beyond 300 per image"
     )
     table.caption_justify = "left"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.reports.formats import number
 from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
@@ -56,7 +57,9 @@ def name_table(rows: Sequence[NameRow]) -> NumberTable:
             number(row.ground_truth),
         )
     left_out = len(unlike) - SHOWN
-    more = f"; {number(left_out)} more names (name_mapping.json lists all)" if left_out > 0 else ""
+    more = (
+        f"; {counted(left_out, 'more name')} (name_mapping.json lists all)" if left_out > 0 else ""
+    )
     table.caption = f"predictions by how their class was found: {name_summary(rows)}{more}"
     table.caption_justify = "left"
     return table

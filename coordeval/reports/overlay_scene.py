@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from coordeval.counted import counted
 from coordeval.reports.overlay_font import fitting, text_width
 from coordeval.reports.overlay_styles import DRAW_ORDER, STYLES, category_of
 from coordeval.reports.printable import printable
@@ -109,7 +110,8 @@ def build_scene(
         named = [s for s in shapes if s.category != "gt" or "right" in hidden]
         chips = _place_labels(named[:MAX_LABELS], font_px, width, height)
         if len(named) > MAX_LABELS:
-            said.append(f"labels of {len(named) - MAX_LABELS} more objects are left out")
+            left_out = counted(len(named) - MAX_LABELS, "more object is", "more objects are")
+            said.append(f"labels of {left_out} left out")
     nowhere = sum(obj.box_px is None and category_of(obj) not in hidden for obj in objects)
     if nowhere:
         records = "records have" if nowhere > 1 else "record has"

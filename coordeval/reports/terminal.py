@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.metrics.names.stored import names_text
 from coordeval.reports.control_table import control_table
 from coordeval.reports.formats import bar, number, percent, points
@@ -63,7 +64,7 @@ def _heading(result: ScoreResult, name: str, meta: dict[str, Any]) -> Text:
     if result.status != "complete":
         text.append(f"  [{result.status}]", style="bold yellow")
     text.append("\n")
-    facts = [f"{number(metrics.get('samples/total'))} images"]
+    facts = [counted(metrics.get("samples/total"), "image")]
     facts += list(_facts_of(meta))
     facts.append(f"protocol {result.protocol['name']}")
     if "names" in result.protocol:

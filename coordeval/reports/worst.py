@@ -8,6 +8,7 @@ import numpy as np
 from rich import box
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.reports.formats import number
 from coordeval.reports.number_table import NumberTable
 from coordeval.reports.printable import printable
@@ -98,7 +99,9 @@ def render_worst(rows: list[dict[str, Any]], *, total: int) -> NumberTable:
             Text(drops),
             Text(", ".join(issues)),
         )
-    table.caption = f"{len(rows)} of {total} samples, most wrong + missed + dropped first"
+    table.caption = (
+        f"{len(rows)} of {counted(total, 'sample')}, most wrong + missed + dropped first"
+    )
     table.caption_justify = "left"
     return table
 

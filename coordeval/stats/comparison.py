@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordeval.counted import counted
 from coordeval.errors import ConfigError
 from coordeval.metrics.names.idle import idle_groups
 from coordeval.stats.bootstrap import ALPHA, CONFIDENCE, draw_weights
@@ -295,7 +296,7 @@ def _canonical_places(ids: Sequence[str]) -> NDArray[np.int64]:
 
 def _notes(pairing: Pairing, labels: Sequence[str]) -> list[str]:
     notes = [
-        f"{label}: {len(ids)} images without a partner, left out ({shown_ids(ids)})"
+        f"{label}: {counted(len(ids), 'image')} without a partner, left out ({shown_ids(ids)})"
         for label, ids in zip(labels, pairing.unpaired, strict=True)
         if ids
     ]

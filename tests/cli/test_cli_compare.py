@@ -168,7 +168,7 @@ def test_unpaired_images_are_listed(tmp_path):
     part = copy_of(BAD, tmp_path / "b", lambda item: None if item["id"] == "0007" else item)
     done = run(GOOD, part, *QUICK)
     assert done.returncode == 0
-    assert "A: 1 images without a partner, left out ('0007')" in done.stdout.replace("\n", " ")
+    assert "A: 1 image without a partner, left out ('0007')" in done.stdout.replace("\n", " ")
     assert "63 images" in done.stdout
 
 

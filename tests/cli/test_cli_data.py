@@ -57,7 +57,7 @@ def test_validate_is_silent_about_a_clean_dataset(data):
     """Exit code 0, and the counts on stdout."""
     result = _run("validate", data, "--images", "open")
     assert result.exit_code == 0
-    assert "1 images, 1 objects, 1 image files checked: 0 errors, 0 warnings" in result.stdout
+    assert "1 image, 1 object, 1 image file checked: 0 errors, 0 warnings" in result.stdout
 
 
 def test_validate_prints_places_and_ends_with_1(data):
@@ -67,7 +67,7 @@ def test_validate_prints_places_and_ends_with_1(data):
     result = _run("validate", data, "--images", "none")
     assert result.exit_code == 1
     assert f"{data}:2: error: malformed_line: " in result.stdout
-    assert "1 errors, 0 warnings" in result.stdout
+    assert "1 error, 0 warnings" in result.stdout
 
 
 def test_warnings_fail_unless_only_errors_count(data):
@@ -135,7 +135,7 @@ def test_stats_prints_tables_or_json(data):
     """Objects, classes, the token budget and the ceiling, for people and for programs."""
     result = _run("stats", data)
     assert result.exit_code == 0
-    for word in ("1 images", "cat", "recommended --max-new-tokens", "ceiling of the bin grid: AP"):
+    for word in ("1 image ", "cat", "recommended --max-new-tokens", "ceiling of the bin grid: AP"):
         assert word in result.stdout
     document = json.loads(_run("stats", data, "--json", "--frame", "unit-1000").stdout)
     assert (document["images"], document["classes"]) == (1, {"cat": 1})

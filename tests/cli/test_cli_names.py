@@ -71,7 +71,7 @@ def test_score_prints_and_stores_every_mapping(world):
     """The table stands in the terminal, the list in the score folder, the words in the heading."""
     code, out, _ = call("score", "a", "--synonyms", "names.toml")
     assert code == 0
-    assert "names: synonyms (1 classes" in out
+    assert "names: synonyms (1 class" in out
     assert [word for line in out.splitlines() if "sofa" in line for word in line.split()] == [
         *("sofa", "couch", "synonym", "6", "0")
     ]
@@ -129,7 +129,7 @@ def test_compare_refuses_scores_under_other_mappings(world):
     code, _, error = call("compare", "a", "b", *QUICK)
     assert code == 4
     assert "other ways of matching names" in error
-    assert "a: synonyms (1 classes" in error
+    assert "a: synonyms (1 class" in error
     assert "b: equal names only" in error
     assert call("compare", "a", "b", *QUICK, "--allow-mismatch")[0] == 0
     assert call("compare", "a", "b", *QUICK, "--synonyms", "names.toml")[0] == 0

@@ -105,7 +105,7 @@ def test_errors_decide_the_exit_code(run, tmp_path):
     arguments = (CKPT, run, "--limit", 2, "--data", scenes / "heldout.jsonl", "--texts", "gt")
     code, out, err = call(*arguments)
     assert code == 3
-    assert "1 texts could not be probed" in out
+    assert "1 text could not be probed" in out
     assert "--max-errors 0" in err
     assert call(*arguments, "--max-errors", 1)[0] == 0
 

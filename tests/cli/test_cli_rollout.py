@@ -114,7 +114,7 @@ def test_errors_decide_the_exit_code(world):
     (world / "recording.jsonl").write_text("".join(lines[:3]))
     code, _, err = replay("--data", "data.jsonl", "--out", "run")
     assert code == 3
-    assert "1 errors" in err
+    assert "1 error" in err
     assert replay("--data", "data.jsonl", "--out", "run", "--max-errors", "1")[0] == 0
 
 

@@ -92,7 +92,7 @@ def test_what_coco_cannot_hold_is_counted(tmp_path):
     """Unknown names and dropped records are named in the remarks."""
     result = one(tmp_path, desc="unicorn")
     done = export(result, "coco", tmp_path / "out")
-    assert any("1 predictions" in remark for remark in done.remarks)
+    assert any("1 prediction " in remark for remark in done.remarks)
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == []
 
 

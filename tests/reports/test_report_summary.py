@@ -125,7 +125,7 @@ def test_partly_shared_images_are_counted(run_dir, line, text):
     lines = [line(text(), [CAT], id=name) for name in "abc"]
     runs = [open_run(run_dir(lines[:2], "one")), open_run(run_dir(lines[1:], "two"))]
     (warning,) = report_warnings(shown_runs([(run, score_run(run)) for run in runs]))
-    assert "share 1 images; 1 stand only in the first, 1 only in the other" in warning
+    assert "share 1 image; 1 stands only in the first, 1 only in the other" in warning
 
 
 def test_unfinished_and_empty_runs_are_warned_about(show, line):

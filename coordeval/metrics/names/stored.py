@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordeval.counted import counted
 from coordeval.errors import ConfigError, NotComparable
 from coordeval.metrics.names.matching import NameMatching
 from coordeval.metrics.names.sentence_model import load_sentence_model
@@ -85,7 +86,8 @@ def names_text(raw: Any) -> str:
 def _words(kind: str, part: Mapping[str, Any]) -> str:
     digest = str(part.get("sha256") or "no hash")[:8]
     if kind == "synonym":
-        return f"synonyms ({len(part.get('groups') or ())} classes, {digest})"
+        classes = counted(len(part.get("groups") or ()), "class", "classes")
+        return f"synonyms ({classes}, {digest})"
     return f"{kind} ({part.get('model')}, {digest}, threshold {part.get('threshold')})"
 
 

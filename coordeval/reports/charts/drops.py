@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordeval.counted import counted
 from coordeval.parsers.reasons import DROP_REASONS
 from coordeval.reports.charts.figure import Figure, base_spec, run_colour
 from coordeval.reports.formats import number, percent
@@ -79,10 +80,10 @@ def _sentence(shown: ShownRun, counts: dict[tuple[str, str], int]) -> str:
     total = sum(counts.values())
     found = shown.result.metrics["parse/objects_found"] or 0
     if not total:
-        return f"{shown.label}: none of {number(found)} records dropped"
+        return f"{shown.label}: none of {counted(found, 'record')} dropped"
     first = max(counts, key=lambda key: counts[key])
     return (
-        f"{shown.label}: {number(total)} of {number(found)} records dropped "
+        f"{shown.label}: {number(total)} of {counted(found, 'record')} dropped "
         f"({percent(total / found)}), most of them {_name(first)} ({number(counts[first])})"
     )
 

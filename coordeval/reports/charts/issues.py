@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordeval.counted import counted
 from coordeval.parsers.reasons import ALL_ISSUES
 from coordeval.records import NOTE_ISSUES
 from coordeval.reports.charts.figure import Figure, base_spec, run_colour
-from coordeval.reports.formats import number, percent
+from coordeval.reports.formats import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def figure(runs: Sequence[ShownRun]) -> Figure:
     if not names:
         return Figure(name=NAME, title=TITLE, lead=LEAD, missing="No text has an issue.")
     alt = "; ".join(
-        f"{row['run']}: {row['issue']} in {number(row['images'])} texts" for row in rows[:12]
+        f"{row['run']}: {row['issue']} in {counted(row['images'], 'text')}" for row in rows[:12]
     )
     labels = [shown.label for shown in runs]
     spec = base_spec(

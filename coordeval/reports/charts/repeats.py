@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordeval.counted import counted
 from coordeval.metrics.dup_metrics import per_image_counts
 from coordeval.reports.charts.figure import Figure, base_spec, run_colour
 from coordeval.reports.formats import number, percent
@@ -81,8 +82,8 @@ def _sentence(shown: ShownRun) -> str:
     metrics = shown.result.metrics
     return (
         f"{shown.label}: {number(metrics['dup/exact_objects'])} exact and "
-        f"{number(metrics['dup/near_objects'])} near repeats, "
-        f"{number(metrics['dup/loop_samples'])} images with a loop"
+        f"{counted(metrics['dup/near_objects'], 'near repeat')}, "
+        f"{counted(metrics['dup/loop_samples'], 'image')} with a loop"
     )
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
+from coordeval.counted import counted
 from coordeval.parsers.reasons import DROP_REASONS
 from coordeval.reports.charts.drops import dropped
 from coordeval.reports.formats import number, percent
 from coordeval.reports.html.summary import HEADLINE
-from coordeval.reports.html.values import counted, shown_change
+from coordeval.reports.html.values import shown_change
 from coordeval.reports.printable import printable
 from coordeval.stats.headline import HEADLINE as HEADLINE_KEYS
 

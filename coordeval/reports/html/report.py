@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import coordeval
+from coordeval.counted import counted
 from coordeval.reports.charts.figures import FIGURES
 from coordeval.reports.charts.palette import vega_config
 from coordeval.reports.formats import number
@@ -19,7 +20,6 @@ from coordeval.reports.html.names import name_lists
 from coordeval.reports.html.page import render_page
 from coordeval.reports.html.settings import settings_rows
 from coordeval.reports.html.summary import all_metrics, headline
-from coordeval.reports.html.values import counted
 from coordeval.reports.html.warnings import report_warnings
 
 if TYPE_CHECKING:

@@ -38,11 +38,6 @@ def shown_change(key: str, change: float | None) -> str:
     return sign + (size.removesuffix("%") + "pp" if size.endswith("%") else size)
 
 
-def counted(count: float, noun: str) -> str:
-    """A number with its noun in the right number: 1 image, 2 images."""
-    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
-
-
 def unit_name(key: str) -> str:
     """The unit to write beside a value; empty where the value carries it."""
     if key.startswith(_POINT_FAMILIES):
@@ -51,4 +46,4 @@ def unit_name(key: str) -> str:
     return "" if info is None or info.unit == "ratio" else info.unit
 
 
-__all__ = ["counted", "shown_change", "shown_value", "unit_name"]
+__all__ = ["shown_change", "shown_value", "unit_name"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordeval.counted import counted
 from coordeval.reports.formats import number
 from coordeval.reports.printable import printable
 
@@ -41,8 +42,8 @@ def _unpaired(first: ShownRun, other: ShownRun) -> list[str]:
     if mine == theirs or not mine & theirs:
         return []
     sentence = (
-        f"{first.label} and {other.label} share {number(len(mine & theirs))} images; "
-        f"{number(len(mine - theirs))} stand only in the first, "
+        f"{first.label} and {other.label} share {counted(len(mine & theirs), 'image')}; "
+        f"{counted(len(mine - theirs), 'stands', 'stand')} only in the first, "
         f"{number(len(theirs - mine))} only in the other. Changes are over the shared ones."
     )
     return [sentence]

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Group
 from rich.text import Text
 
+from coordeval.counted import counted
 from coordeval.dynamics.keys import key_info
 from coordeval.reports.formats import percent
 from coordeval.reports.number_table import NumberTable
@@ -41,7 +42,8 @@ def probe_report(result: ProbeResult) -> Group:
         exposure = result.exposure
         parts += [
             Text(
-                f"exposure bias: the same {exposure.boxes:,} boxes in both contexts (those that "
+                f"exposure bias: the same {counted(exposure.boxes, 'box', 'boxes')} in both "
+                "contexts (those that "
                 "the rollout found at IoU 0.50),\nheld against the ground truth",
                 style="bold",
             ),
@@ -60,8 +62,9 @@ def probe_report(result: ProbeResult) -> Group:
             Text(),
             Text(
                 "truth = ground truth context, rollout = own rollout context, difference = "
-                f"rollout - truth;\npaired bootstrap over {result.exposure.images:,} images, "
-                f"{draws['draws']:,} draws, seed {draws['seed']};\n~ = not told apart: "
+                f"rollout - truth;\npaired bootstrap over "
+                f"{counted(result.exposure.images, 'image')}, "
+                f"{counted(draws['draws'], 'draw')}, seed {draws['seed']};\n~ = not told apart: "
                 "p > .05 after Benjamini-Hochberg over the table (an interval may leave out 0)",
                 style="dim",
             ),
@@ -81,15 +84,16 @@ def _heading(result: ProbeResult) -> Text:
     text.append("\n")
     for context, part in result.contexts.items():
         text.append(
-            f"{CONTEXT_NAMES[context]}: {part.texts:,} texts, {part.counts['tokens']:,} tokens, "
-            f"{part.counts['slots']:,} coordinate slots"
+            f"{CONTEXT_NAMES[context]}: {counted(part.texts, 'text')}, "
+            f"{counted(part.counts['tokens'], 'token')}, "
+            f"{counted(part.counts['slots'], 'coordinate slot')}"
         )
         foreign = part.counts["slots"] - part.counts["bins"]
         if foreign:
             text.append(f" ({foreign:,} hold no coordinate)")
         text.append("\n")
     for reason, count in result.skipped.items():
-        text.append(f"skipped: {count:,} rollouts ({reason.replace('_', ' ')})\n")
+        text.append(f"skipped: {counted(count, 'rollout')} ({reason.replace('_', ' ')})\n")
     for note in result.notes:
         text.append(f"note: {printable(note)}\n", style="yellow")
     return text
@@ -164,7 +168,7 @@ def _signed(value: float, unit: str) -> str:
 
 def _errors(result: ProbeResult) -> Text:
     text = Text()
-    text.append(f"{len(result.errors):,} texts could not be probed\n", style="bold red")
+    text.append(f"{counted(len(result.errors), 'text')} could not be probed\n", style="bold red")
     for error in result.errors[:ERRORS_SHOWN]:
         text.append(
             f"  {printable(error.id, limit=40)}, {CONTEXT_NAMES[error.context]}: "
