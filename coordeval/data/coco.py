@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from coordeval.records import Frequency, GeometryKind
 
 CocoGeometry = Literal["bbox", "poly"]
+GEOMETRY_KEY = "geometry"
+"""Our own key of an annotation, which other tools pass over."""
 IMAGE_KEYS = frozenset({"id", "file_name", "width", "height"})
 
 
@@ -289,9 +291,12 @@ def read_annotation(
 
 
 def choose_geometry(annotation: dict[str, Any], geometry: CocoGeometry) -> ChosenGeometry:
-    """The box (x, y, x + w, y + h), or with `poly` the polygon where it has exactly one part."""
+    """The box (x, y, x + w, y + h), or with `poly` the polygon where it has exactly one part.
+
+    An annotation whose key `geometry` says `bbox_2d` is a box; its mask is but its rectangle.
+    """
     fallback = None
-    if geometry == "poly":
+    if geometry == "poly" and annotation.get(GEOMETRY_KEY) != "bbox_2d":
         polygon, fallback = _single_polygon(annotation)
         if polygon is not None:
             return ChosenGeometry("poly", polygon, None)
@@ -334,6 +339,7 @@ def _floats(values: list[Any], key: str) -> list[float]:
 
 
 __all__ = [
+    "GEOMETRY_KEY",
     "IMAGE_KEYS",
     "ChosenGeometry",
     "CocoGeometry",

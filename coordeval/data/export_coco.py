@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coordeval.data.coco import IMAGE_KEYS
+from coordeval.data.coco import GEOMETRY_KEY, IMAGE_KEYS
 from coordeval.data.federated_classes import CLASSES, with_unlisted, write_category
 from coordeval.data.geometry import area_px
 from coordeval.data.objects import hull_px
@@ -22,7 +22,9 @@ def coco_document(dataset: Dataset) -> tuple[dict[str, Any], int]:
 
     Image ids are the dataset's where every image has its own, else 1, 2, ...; so are category ids,
     by description. Classes that its records name (federated data) keep ids and frequencies. `area`
-    is the dataset's, else that of the geometry. Empty in, empty lists out.
+    is the dataset's, else that of the geometry. Where there are polygons, a box has its rectangle
+    as its mask, since COCO tools that compare masks ask every annotation for one; the key
+    `geometry` says that it is a box. Empty in, empty lists out.
     """
     samples = list(dataset.iter_samples())
     image_ids = _image_ids(samples)
@@ -30,6 +32,7 @@ def coco_document(dataset: Dataset) -> tuple[dict[str, Any], int]:
     name_of_id = {category.id: category.name for category in categories}
     id_of_name = {category.name: category.id for category in categories}
     annotations: list[dict[str, Any]] = []
+    with_masks = any(obj.kind == "poly" for sample in samples for obj in sample.objects)
     lines = 0
     for sample, image_id in zip(samples, image_ids, strict=True):
         for obj in sample.objects:
@@ -37,7 +40,7 @@ def coco_document(dataset: Dataset) -> tuple[dict[str, Any], int]:
                 lines += 1
                 continue
             category_id = _category_id(obj, name_of_id, id_of_name)
-            annotation = _annotation(obj, image_id, category_id)
+            annotation = _annotation(obj, image_id, category_id, with_masks=with_masks)
             annotations.append({"id": len(annotations) + 1, **annotation})
     document = {
         "images": [
@@ -100,7 +103,9 @@ def _category_id(
     return id_of_name[obj.desc]
 
 
-def _annotation(obj: GroundTruthObject, image_id: int, category_id: int) -> dict[str, Any]:
+def _annotation(
+    obj: GroundTruthObject, image_id: int, category_id: int, *, with_masks: bool
+) -> dict[str, Any]:
     x1, y1, x2, y2 = hull_px(obj)
     annotation: dict[str, Any] = {
         "image_id": image_id,
@@ -111,6 +116,9 @@ def _annotation(obj: GroundTruthObject, image_id: int, category_id: int) -> dict
     }
     if obj.kind == "poly":
         annotation["segmentation"] = [list(obj.values_px)]
+    elif with_masks:
+        annotation["segmentation"] = [[x1, y1, x2, y1, x2, y2, x1, y2]]
+        annotation[GEOMETRY_KEY] = "bbox_2d"
     return annotation
 
 

@@ -1,5 +1,7 @@
 """Conversions: what is written reads back as the same pixels, and nothing vanishes uncounted."""
 
+import contextlib
+import io
 import json
 import os
 from pathlib import Path
@@ -7,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from pycocotools.mask import area
 
 from coordeval.coords import FRAMES
 from coordeval.data.convert import convert_dataset
@@ -192,6 +197,45 @@ def test_jsonl_to_coco_and_back(tmp_path):
     assert (cat.desc, cat.values_px, cat.area) == ("cat", (1, 2, 30, 40), 7.0)
     assert (dog.kind, dog.values_px) == ("poly", (0, 0, 10, 0, 10, 10, 0, 10))
     assert (crowd.desc, crowd.iscrowd) == ("cat", True)
+
+
+def test_boxes_beside_polygons_are_masks_to_coco_tools_and_boxes_to_us(tmp_path):
+    """Pycocotools compares the masks of the whole file; read again, a box is a box."""
+    found = [
+        {"desc": "cat", "bbox_2d": [1, 2, 31, 42]},
+        {"desc": "dog", "poly": [0, 0, 10, 0, 10, 10]},
+        {"desc": "cat", "bbox_2d": [50, 5, 59, 9], "iscrowd": 1},
+        {"desc": "cat", "bbox_2d": [5, 5, 5, 9]},
+    ]
+    source = _write(tmp_path / "a.jsonl", _record(*found), _record(image="b.jpg"))
+    out = tmp_path / "c.json"
+    convert_dataset(open_dataset(source), out, to="coco")
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(out))
+        annotations = truth.dataset["annotations"]
+        results = [
+            {key: annotation[key] for key in ("image_id", "category_id")}
+            | {"segmentation": truth.annToRLE(annotation), "score": 1.0}
+            for annotation in annotations[:2]
+        ]
+        evaluation = COCOeval(truth, truth.loadRes(results), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert evaluation.stats[1] > 0.5
+    areas = [annotation["area"] for annotation in annotations]
+    assert areas == [1200.0, 50.0, 36.0, 0.0]
+    assert [int(area(truth.annToRLE(a))) for a in annotations] == [1200, 45, 36, 0]
+    kinds = [obj.kind for obj in next(iter(open_dataset(out, geometry="poly"))).objects]
+    assert kinds == ["bbox_2d", "poly", "bbox_2d", "bbox_2d"]
+
+
+def test_boxes_alone_have_no_masks_in_coco(tmp_path):
+    """Nothing is made up where no mask can be meant."""
+    source = _write(tmp_path / "a.jsonl", _record({"desc": "cat", "bbox_2d": [1, 2, 31, 42]}))
+    convert_dataset(open_dataset(source), tmp_path / "c.json", to="coco")
+    (annotation,) = json.loads((tmp_path / "c.json").read_text())["annotations"]
+    assert set(annotation) == {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
 
 
 @needs_data
