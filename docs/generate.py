@@ -69,10 +69,22 @@ def parsing_page() -> str:
 def metrics_page() -> str:
     """The metric catalogue."""
     from coordeval.dynamics.keys import keys_markdown
+    from coordeval.dynamics.logged_keys import logged_keys_markdown
     from coordeval.metrics.catalogue import catalogue_markdown
 
     keys = "\n## Keys of training logs\n\n" + keys_markdown()
+    keys += LOGGED_TEXT + logged_keys_markdown()
     return NOTE + "# Metrics\n\n" + catalogue_markdown() + keys
+
+
+LOGGED_TEXT = """
+## What else `train_log.jsonl` holds
+
+`<at>` is a place of [stage 2](stage2.md): `A1` the first pass of channel A, `A2` its last one,
+`B` channel B. An evaluation's line has the keys of its pass under `eval_`, and the metrics of free
+decoding under `eval_rollout/`. Loss terms are means over their own counts, unweighted.
+
+"""
 
 
 def protocols_page() -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from coordeval.dynamics.logged_keys import logged_key
 from coordeval.metrics.catalogue import CATALOGUE, MetricInfo, describe
 
 Split = Literal["train", "eval"]
@@ -251,7 +252,7 @@ def key_info(key: str) -> TrainingKey:
     place = _CHANNEL.fullmatch(key)
     if place is not None and (plain := _by_key().get(f"coord_diag/{place[2]}")) is not None:
         return replace(plain, key=key, meaning=f"{plain.meaning}, at {place[1]}", names=(key,))
-    metric = catalogue_info(key)
+    metric = catalogue_info(key) or logged_key(key)
     if metric is not None:
         return TrainingKey(
             key=key, meaning=metric.meaning, unit=metric.unit, better=metric.better, names=(key,)
