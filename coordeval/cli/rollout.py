@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from coordeval.cli import rollout_options as opt
+from coordeval.cli.rollout_asked import Asked
 from coordeval.counted import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from coordeval.config import Defaults
     from coordeval.engines.options import RolloutOptions
     from coordeval.engines.runner import Outcome
@@ -89,11 +92,46 @@ def rollout(  # noqa: PLR0917 - one parameter per option
     rollout CKPT --data instances_val2017.json --image-root val2017 --limit 200; coordeval rollout
     CKPT --constrain grammar --loop-guard stop
     """
-    from coordeval.config import DECODE_TYPES, load_defaults
+    from coordeval.config import load_defaults
 
     defaults = load_defaults(Path.cwd(), near=Path(checkpoint))
-    asked = locals()
-    given = {name: asked[name] for name in (*DECODE_TYPES, *_GIVEN)}
+    given = Asked(
+        data=data,
+        image_root=image_root,
+        prompt=prompt,
+        pixels=pixels,
+        dialect=dialect,
+        field_order=field_order,
+        frame=frame,
+        limit=limit,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        repetition_penalty=repetition_penalty,
+        max_new_tokens=max_new_tokens,
+        samples=samples,
+        sample_temperature=sample_temperature,
+        seed=seed,
+        constrain=constrain,
+        classes=classes,
+        geometry=geometry,
+        max_objects=max_objects,
+        max_points=max_points,
+        separators=separators,
+        ordered=ordered,
+        sorted_objects=sorted_objects,
+        loop_guard=loop_guard,
+        guard_exact=guard_exact,
+        guard_block=guard_block,
+        guard_near=guard_near,
+        guard_near_iou=guard_near_iou,
+        guard_cycle=guard_cycle,
+        telemetry=telemetry,
+        engine=engine,
+        batch_size=batch_size,
+        dtype=dtype,
+        device=device,
+    )
     options = resolve_options(
         defaults,
         given,
@@ -123,34 +161,12 @@ def rollout(  # noqa: PLR0917 - one parameter per option
     _finish(outcome, max_errors=max_errors, score=not no_score, json_output=json_output)
 
 
-# Options that coordeval.toml may set too besides [decode], or that go into the settings of control.
-_CONTROL = (
-    "geometry",
-    "max_objects",
-    "max_points",
-    "separators",
-    "ordered",
-    "sorted_objects",
-    "guard_exact",
-    "guard_block",
-    "guard_near",
-    "guard_near_iou",
-    "guard_cycle",
-)
-_GIVEN = (
-    *_CONTROL,
-    "dialect",
-    "field_order",
-    "frame",
-    "pixels",
-    "prompt",
-    "data",
-    "image_root",
-)
 _SHOWN = 5  # lines that are named
 
 
-def resolve_options(defaults: Defaults, given: dict[str, Any], **fixed: Any) -> RolloutOptions:
+def resolve_options(
+    defaults: Defaults, given: Mapping[str, object], **fixed: Any
+) -> RolloutOptions:
     """Options from the command line, else from coordeval.toml, else built in.
 
     Raises ConfigError where there is no data anywhere.

@@ -1,11 +1,14 @@
 """The options of control on the command line: what they become, and what is refused."""
 
+import inspect
 from pathlib import Path
 
 import pytest
+import typer
 
-from coordeval.cli.rollout import resolve_options
-from coordeval.config import Defaults
+from coordeval.cli.rollout import resolve_options, rollout
+from coordeval.cli.rollout_asked import Asked
+from coordeval.config import DECODE_TYPES, Defaults
 from coordeval.decoding.settings import ConstraintSettings, GuardSettings
 from coordeval.errors import ConfigError
 
@@ -119,3 +122,29 @@ def test_a_plain_command_is_not_refused_for_switches_it_did_not_give(tmp_path):
     command = ["rollout", str(recording), "--engine", "replay", "--data", str(data)]
     found = CliRunner().invoke(app, [*command, "--limit", "2", "--out", str(tmp_path / "run")])
     assert found.exit_code == 0, found.output
+
+
+def test_every_default_of_the_configuration_can_be_asked_for():
+    """What [decode] sets, and what the options of control are called, is an option of rollout."""
+    parameters = inspect.signature(rollout).parameters
+    asked = Asked.__annotations__
+    assert set(DECODE_TYPES) <= set(asked) <= set(parameters)
+    assert {name: parameters[name].annotation for name in asked} == {
+        name: given.__forward_arg__ for name, given in asked.items()
+    }
+
+
+def test_every_option_of_the_command_line_comes_through(monkeypatch, tmp_path):
+    """An option that is given reaches the options of the rollout under its own name."""
+    seen = {}
+
+    def stop(defaults, given, **fixed):
+        seen.update(given)
+        raise typer.Exit
+
+    monkeypatch.setattr("coordeval.cli.rollout.resolve_options", stop)
+    monkeypatch.chdir(tmp_path)
+    values = {name: object() for name in Asked.__annotations__}
+    with pytest.raises(typer.Exit):
+        rollout("ckpt", **values)
+    assert seen == values
