@@ -1,10 +1,13 @@
 """The report page in a real browser: figures, filters, layers, links, keys, themes."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
 
 
 def listed(page):
@@ -211,6 +214,28 @@ def test_nothing_is_wider_than_the_screen(story_page, visit, tmp_path, width, th
     shot = tmp_path / f"{width}-{theme}.png"
     page.screenshot(path=shot, full_page=True)
     assert shot.stat().st_size > 50_000
+
+
+LEGENDS = """() => [...document.querySelectorAll("[id^=chart-] svg")].flatMap((picture) => {
+  const frame = picture.getBoundingClientRect();
+  const texts = [...picture.querySelectorAll(".role-legend text")].map((text) => [
+    text.textContent, text.getBoundingClientRect()]);
+  const cross = (a, b) => a.left < b.right - 1 && b.left < a.right - 1
+    && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+  return texts.filter(([, box], place) => box.right > frame.right + 1
+    || texts.slice(place + 1).some(([, other]) => cross(box, other))).map(([text]) => text);
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_legend_lies_within_its_figure(write_page, visit, tmp_path, width):
+    """No entry leaves the picture or covers another one, on a phone as little as on a desk."""
+    folders = [RUNS / "ckpt-300", shutil.copytree(RUNS / "ckpt-2400", tmp_path / "a-longer-name")]
+    page = visit(
+        write_page(tmp_path / "report.html", *folders), viewport={"width": width, "height": 844}
+    )
+    assert page.evaluate("document.querySelectorAll('.role-legend text').length") >= 8
+    assert page.evaluate(LEGENDS) == []
 
 
 def test_a_phone_shows_every_main_number_and_every_cost(story_page, visit):

@@ -26,6 +26,16 @@ coordeval.charts = (() => {
     tip.style.top = `${Math.max(8, top)}px`;
   };
 
+  const NARROW_PX = 640;
+
+  // On a phone a row of legend entries would leave the picture: each stands on a line of its own.
+  const configFor = (place) => {
+    const config = themes[coordeval.theme.current()];
+    if (place.clientWidth >= NARROW_PX) return config;
+    const layout = { top: { anchor: "start", direction: "vertical" } };
+    return { ...config, legend: { ...config.legend, columns: 1, layout } };
+  };
+
   const draw = async (figure) => {
     const place = document.getElementById(`chart-${figure.name}`);
     try {
@@ -33,7 +43,7 @@ coordeval.charts = (() => {
       const drawn = await window.vegaEmbed(place, figure.spec, {
         actions: false,
         ast: true,
-        config: themes[coordeval.theme.current()],
+        config: configFor(place),
         defaultStyle: false,
         renderer: "svg",
         tooltip: showTip,
