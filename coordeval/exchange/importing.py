@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from coordeval.coords import CoordFrame
     from coordeval.exchange.dump_files import DumpFile, DumpRow
+    from coordeval.parsers.dialects import Dialect
     from coordeval.records import Rollout
 
 REPORTED_NAME = "imported.jsonl"
@@ -129,10 +131,24 @@ def import_dumps(
     summary.steps = sorted({row.step for row, _ in samples if row.step is not None})
     kept = _with_own_ids(samples, summary)
     _note_text_limit(kept, summary)
-    identity = {
+    identity = _identity(options, dumps, headers, summary.steps, dialect, frame)
+    _write(options.out, kept, identity, _extra(options, headers, summary.steps), summary)
+    return summary
+
+
+def _identity(
+    options: ImportOptions,
+    dumps: Sequence[DumpFile],
+    headers: dict[str, Any],
+    steps: Sequence[int],
+    dialect: Dialect,
+    frame: CoordFrame,
+) -> dict[str, Any]:
+    """What says which run it is."""
+    return {
         "checkpoint": {
             "path": None,
-            "name": options.checkpoint or _name(dumps, summary.steps),
+            "name": options.checkpoint or _name(dumps, steps),
             "hash": None,
         },
         "adapter": None,
@@ -145,6 +161,10 @@ def import_dumps(
         "sources": [describe_source(dump) for dump in dumps],
         "source_step": options.step,
     }
+
+
+def _extra(options: ImportOptions, headers: dict[str, Any], steps: Sequence[int]) -> dict[str, Any]:
+    """What run.json holds besides."""
     root = options.image_root
     extra: dict[str, Any] = {
         "image_root": None if root is None else str(root.resolve()),
@@ -152,10 +172,9 @@ def import_dumps(
     }
     if options.dialect_proposal is not None:
         extra["dialect_proposal"] = options.dialect_proposal
-    if len(summary.steps) == 1:
-        extra["step"] = summary.steps[0]  # reports draw metrics over it
-    _write(options.out, kept, identity, extra, summary)
-    return summary
+    if len(steps) == 1:
+        extra["step"] = steps[0]  # reports draw metrics over it
+    return extra
 
 
 def sample_texts(options: ImportOptions) -> Iterator[ReadText]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from coordeval.coords import CoordFrame
     from coordeval.metrics.coco_engine import EngineName
     from coordeval.metrics.columns import Columns
     from coordeval.records import Category
@@ -69,9 +70,7 @@ def score_run(
     """
     protocol = protocol or PROTOCOLS[DEFAULT_PROTOCOL]
     dialect = dialect or _dialect_of(run)
-    frame = frame_named(protocol.frame) if protocol.frame else run.frame
-    if dialect.frame is not None:  # what its numbers mean is part of another model's dialect
-        frame = frame_named(dialect.frame)
+    frame = _frame_of(run, protocol, dialect)
     findings = TextFindings(
         NormalisedNames(protocol.name_rule), vocabulary_from_meta(run.meta), score_source
     )
@@ -133,6 +132,12 @@ def score_run(
         rules=protocol,
         names=names,
     )
+
+
+def _frame_of(run: Run, protocol: Protocol, dialect: Dialect) -> CoordFrame:
+    if dialect.frame is not None:  # what its numbers mean is part of another model's dialect
+        return frame_named(dialect.frame)
+    return frame_named(protocol.frame) if protocol.frame else run.frame
 
 
 def _dialect_of(run: Run) -> Dialect:

@@ -25,7 +25,7 @@ from coordeval.stats.slice_changes import slice_changes, with_class_ap
 from coordeval.stats.slices import slice_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -222,19 +222,7 @@ def compare_runs(
         for number in range(1, len(runs))
     )
     return Comparison(
-        runs=tuple(
-            ComparedRun(
-                label=label,
-                path=str(run.path),
-                meta=run.meta,
-                status=result.status,
-                metrics=result.metrics,
-                unpaired=unpaired,
-            )
-            for label, run, result, unpaired in zip(
-                labels, pairing.runs, results, pairing.unpaired, strict=True
-            )
-        ),
+        runs=tuple(_compared_runs(labels, pairing, results)),
         versus=versus,
         images=len(pairing.ids),
         settings=settings,
@@ -250,6 +238,23 @@ def compare_runs(
         ),
         options=options,
     )
+
+
+def _compared_runs(
+    labels: Sequence[str], pairing: Pairing, results: Sequence[ScoreResult]
+) -> Iterator[ComparedRun]:
+    """What is kept of each run."""
+    for label, run, result, unpaired in zip(
+        labels, pairing.runs, results, pairing.unpaired, strict=True
+    ):
+        yield ComparedRun(
+            label=label,
+            path=str(run.path),
+            meta=run.meta,
+            status=result.status,
+            metrics=result.metrics,
+            unpaired=unpaired,
+        )
 
 
 def _versus(
