@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 import typer
 
+from coordeval.cli.streams import drop_unwritable, keep_streams_usable
 from coordeval.cli.verbs import VerbGroup
 from coordeval.errors import (
     EXIT_INTERNAL,
@@ -18,9 +18,6 @@ from coordeval.errors import (
     EXIT_USAGE,
     CoordevalError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Faults of disks, mounts, permissions and limits: nobody's bug, wherever they strike.
 _OF_THE_MACHINE = frozenset(
@@ -91,26 +88,10 @@ def _exit_on_signals() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-def _survive_closed_pipe(stream: Any) -> None:
-    """Where the reader has left (head, less), go on into nothing: the verb's exit code stays."""
-
-    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any) -> Any:
-            try:
-                return call(*args)
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-                return None
-
-        return run
-
-    stream.write, stream.flush = guarded(stream.write), guarded(stream.flush)
-
-
 def main() -> None:
     """Run the command line; faults of the user are one line on stderr and their exit code."""
     _exit_on_signals()
-    _survive_closed_pipe(sys.stdout)
+    keep_streams_usable()
     try:
         app()
         sys.stdout.flush()
@@ -123,7 +104,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             _end_with_bug(error)
-        _drop_unwritable(sys.stdout)
+        drop_unwritable(sys.stdout)
         where = f"{_shown(error.filename)}: " if error.filename else ""
         typer.echo(f"error: {where}{error.strerror or error}", err=True)
         sys.exit(EXIT_USAGE)
@@ -137,14 +118,6 @@ def _shown(said: object) -> str:
     from coordeval.reports.printable import printable
 
     return printable(without_secrets(str(said)))
-
-
-def _drop_unwritable(stream: Any) -> None:
-    """What a stream cannot take (a full disk behind `>`) must not fail again at the very end."""
-    try:
-        stream.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _end_with_bug(error: Exception) -> NoReturn:
