@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-from contextlib import suppress
+import sys
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Self
 
@@ -29,7 +31,8 @@ class FileSet:
     `new` gives the path to write the next content of a file to. At the end of the `with` block the
     files take their places in the order of `new`; after an exception (a full disk, say) none does.
     Of several files the last one stands for the set: an old one is removed before the first new
-    one comes, so that wherever it is, all of them are there and belong together.
+    one comes, so that wherever it is, all of them are there and belong together. Processes that
+    replace sets in one folder do so one after the other, where the folder can be locked.
     """
 
     def __init__(self) -> None:
@@ -51,15 +54,19 @@ class FileSet:
         """Put the files into their places."""
         for temporary, _ in self._files:
             _sync(temporary)
+        with _alone_in(self._files[-1][1].parent) if len(self._files) > 1 else nullcontext():
+            self._put()
+        for folder in {path.parent for _, path in self._files}:
+            with suppress(OSError):  # not every file system syncs folders
+                _sync(folder)
+
+    def _put(self) -> None:
         if len(self._files) > 1:
             self._files[-1][1].unlink(missing_ok=True)
         for path in self._gone:
             path.unlink(missing_ok=True)
         for temporary, path in self._files:
             temporary.replace(path)
-        for folder in {path.parent for _, path in self._files}:
-            with suppress(OSError):  # not every file system syncs folders
-                _sync(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +79,26 @@ class FileSet:
             for temporary, _path in self._files:
                 with suppress(OSError):
                     temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes' sets out of a folder; they wait. The lock leaves no file behind.
+
+    Where folders cannot be locked (Windows, some network mounts) nobody waits.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_left_behind(path: Path) -> None:

@@ -20,10 +20,7 @@ def standing_still(commands, rollout_words, tmp_path):
     out = tmp_path / "run"
     fault = {"kind": "stop_at_change", "under": str(out), "number": 25}
     child = commands.start(*rollout_words(out), faults=[fault])
-    deadline = time.monotonic() + 60
-    while "State:\tT" not in _status(child.pid):
-        assert time.monotonic() < deadline, "the rollout never stopped"
-        time.sleep(0.01)
+    wait_until_stopped(child)
     yield out, child
     try:
         os.kill(child.pid, signal.SIGCONT)
@@ -33,6 +30,13 @@ def standing_still(commands, rollout_words, tmp_path):
 
 def _status(pid):
     return Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+
+
+def wait_until_stopped(child):
+    deadline = time.monotonic() + 60
+    while "State:\tT" not in _status(child.pid):
+        assert time.monotonic() < deadline, "the command never stopped"
+        time.sleep(0.01)
 
 
 def finish(commands, child):
@@ -113,6 +117,29 @@ def test_scores_at_once_are_of_one_scoring(commands, run):
     children = [commands.start("score", run) for _ in range(4)]
     assert [commands.wait(child).code for child in children] == [0, 0, 0, 0]
     assert files_of(run) == expected
+
+
+@pytest.mark.parametrize("before_the_end", [7, 8, 9])
+def test_scores_of_two_settings_at_once_are_not_mixed(before_the_end, commands, run):
+    """One scoring stands still between two of its files: what is left is all of one scoring."""
+    expected = []
+    for source in ("order", "constant"):
+        words = ("score", run, "--scores", source)
+        changes = commands.number_of_changes(*words, under=run / "score")
+        expected.append(files_of(run))
+    number = changes - before_the_end
+    fault = {"kind": "stop_at_change", "under": str(run / "score"), "number": number}
+    first = commands.start(*words, faults=[fault])
+    wait_until_stopped(first)
+    second = commands.start("score", run, "--scores", "order")
+    deadline, code = time.monotonic() + 1, None
+    while code is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+        code = commands.poll(second)
+    os.kill(first.pid, signal.SIGCONT)
+    assert commands.wait(first).code == 0
+    assert (commands.wait(second).code if code is None else code) == 0
+    assert files_of(run) in expected
 
 
 def test_a_second_merge_or_import_into_a_busy_folder_is_refused(
