@@ -18,25 +18,14 @@ def damage(run: Run) -> list[str]:
     Empty for a sound run. Lines that cannot be read are errors of the reading itself. Goes through
     the file without taking lines apart that stand as they were written; DataError where that fails.
     """
-    found = []
     path = run.rollouts_path
     whole, torn = _count_lines(run)
-    if torn is not None:
-        found.append(
-            f"{path}:{torn}: the last line is torn and left out; the same rollout makes it again"
-        )
+    found = _lacking(run, whole, torn)
     changed = changed_lines(path, run.frame)
     if changed:
         found.append(
             f"{path}:{changed[0]}: changed by another program after it was written "
             f"({len(changed):,} such lines): its checksum does not fit, and it is read as it stands"
-        )
-    counts = run.meta.get("counts")
-    finished = counts.get("finished") if isinstance(counts, dict) else None
-    if isinstance(finished, int) and whole < finished:
-        found.append(
-            f"{path}: {whole:,} lines, but run.json counts {finished:,} finished rollouts: "
-            f"{finished - whole:,} are lost; the same rollout makes them again"
         )
     decode = run.meta.get("decode")
     if run.is_directory and isinstance(decode, dict) and decode.get("telemetry") is True:
@@ -46,6 +35,31 @@ def damage(run: Run) -> list[str]:
                 f"{folder / SLOTS_NAME}: missing, though the run was made with telemetry: slot "
                 "metrics have no value; only decoding again, into another folder, brings them back"
             )
+    return found
+
+
+def lacking_lines(run: Run) -> list[str]:
+    """One sentence for a torn last line and one for lines that are lost; empty for a whole run.
+
+    DataError where the lines cannot be read.
+    """
+    return _lacking(run, *_count_lines(run))
+
+
+def _lacking(run: Run, whole: int, torn: int | None) -> list[str]:
+    """The sentences on `whole` lines that can be read, where `torn` is the number of a torn one."""
+    path, found = run.rollouts_path, []
+    if torn is not None:
+        found.append(
+            f"{path}:{torn}: the last line is torn and left out; the same rollout makes it again"
+        )
+    counts = run.meta.get("counts")
+    finished = counts.get("finished") if isinstance(counts, dict) else None
+    if isinstance(finished, int) and whole < finished:
+        found.append(
+            f"{path}: {whole:,} lines, but run.json counts {finished:,} finished rollouts: "
+            f"{finished - whole:,} are lost; the same rollout makes them again"
+        )
     return found
 
 
@@ -63,4 +77,4 @@ def _count_lines(run: Run) -> tuple[int, int | None]:
     return count, None
 
 
-__all__ = ["damage"]
+__all__ = ["damage", "lacking_lines"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.engines.identity import essence
 from coordeval.errors import ConfigError, RunIncomplete, RunMismatchError
+from coordeval.run_damage import lacking_lines
 from coordeval.runs import META_NAME, ROLLOUTS_NAME, RunWriter, open_run, read_meta
 from coordeval.slot_table import load_slots, slot_key
 
@@ -81,6 +82,9 @@ def _require_complete(run: Run) -> None:
     status = run.meta.get("status")
     if status != "complete":
         raise RunIncomplete(f"{run.path}: the shard is not finished ({status}); roll it out first")
+    lacking = lacking_lines(run)
+    if lacking:  # nobody could make them for the merged run
+        raise RunIncomplete(f"{lacking[0]}: do that first, then merge")
 
 
 def _require_same(first: Run, other: Run) -> None:

@@ -175,6 +175,29 @@ def test_a_cut_run_is_told_by_readers_and_mended_by_the_rollout(
     assert files_of(run) == files_of(whole_run)
 
 
+@pytest.mark.parametrize("how", ["torn", "lost"])
+def test_a_cut_shard_is_not_merged(how, commands, rollout_words, whole_run, tmp_path):
+    """A finished shard that lost lines is named with the remedy; mended, it gives the whole run."""
+    shards = [tmp_path / f"shard{number}" for number in range(2)]
+    for number, shard in enumerate(shards):
+        assert commands.run(*rollout_words(shard, "--shard", f"{number}/2")).code == 0
+    path = shards[1] / "rollouts.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] if how == "torn" else b"".join(whole.splitlines(True)[1:]))
+    words = ("merge", *shards, "--out", tmp_path / "merged")
+    refused = commands.run(*words)
+    assert refused.code == 3
+    assert refused.error.startswith(f"error: {path}:")
+    told = "the last line is torn" if how == "torn" else "31 lines, but run.json counts 32"
+    assert told in refused.error
+    assert refused.error.endswith(" again: do that first, then merge")
+    assert not (tmp_path / "merged").exists()
+    assert commands.run(*rollout_words(shards[1], "--shard", "1/2")).code == 0
+    assert commands.run(*words).code == 0
+    merged = (tmp_path / "merged" / "rollouts.jsonl").read_bytes()
+    assert merged == (whole_run / "rollouts.jsonl").read_bytes()
+
+
 FLIPS = {
     "inside a text": lambda line: line.replace(b"circle", b"circke", 1),
     "inside a number": lambda line: line.replace(b'"token_ids":[2', b'"token_ids":[3', 1),
