@@ -11,11 +11,11 @@ import platform
 import re
 import sys
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import Self
 
 
@@ -23,6 +23,20 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file as a whole, durably; raises OSError and leaves what was there."""
     with FileSet() as files:
         files.new(path).write_bytes(data)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """Where to write what shall stand at a path that a user named, as a whole or not at all.
+
+    Links are followed. What is there and no regular file (a pipe, /dev/null) is written to as it
+    is. Raises OSError and leaves what was there.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    with FileSet() as files:
+        yield files.new(Path(os.path.realpath(path)))
 
 
 class FileSet:
@@ -135,4 +149,4 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["FileSet", "remove_left_behind", "write_atomically"]
+__all__ = ["FileSet", "output_file", "remove_left_behind", "write_atomically"]

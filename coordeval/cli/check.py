@@ -203,6 +203,7 @@ def _export(found: CheckResult, *, github: bool, junit: Path | None, markdown: P
 
 
 def _write(path: Path, data: bytes, what: str, *, append: bool = False) -> None:
+    from coordeval.atomic import output_file
     from coordeval.errors import DataError
 
     try:
@@ -210,7 +211,8 @@ def _write(path: Path, data: bytes, what: str, *, append: bool = False) -> None:
             with path.open("ab") as handle:
                 handle.write(data)
         else:
-            path.write_bytes(data)
+            with output_file(path) as place:
+                place.write_bytes(data)
     except OSError as error:
         raise DataError(f"{what} {path}: cannot be written: {error.strerror or error}") from None
 

@@ -318,11 +318,12 @@ def _say(facts: dict[str, Any], *, json_output: bool) -> None:
 
 
 def _write(target: Path, data: bytes) -> None:
+    from coordeval.atomic import output_file
     from coordeval.errors import DataError
-    from coordeval.runs import write_atomically
 
     try:
-        write_atomically(target, data)
+        with output_file(target) as place:
+            place.write_bytes(data)
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from None
 

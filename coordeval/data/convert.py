@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from coordeval.atomic import output_file
 from coordeval.coords import FRAMES, CoordFrame, Rounding, coord_token, quantise
 from coordeval.data.export_coco import coco_document
 from coordeval.data.federated_classes import CLASSES, write_all_classes, write_classes
@@ -172,25 +173,17 @@ def _refuse_input(source: Path, out: Path) -> None:
 @contextmanager
 def _atomic_output(out: Path) -> Iterator[BinaryIO]:
     """A file that takes its name only when the block ends well; removed otherwise."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as plain:
-                if out.name.endswith(".gz"):
-                    # No name and no time in the header: the same input gives the same bytes.
-                    with gzip.GzipFile("", "wb", fileobj=plain, mtime=0) as packed:
-                        yield packed  # type: ignore[misc]
-                else:
-                    yield plain
-                plain.flush()
-                os.fsync(plain.fileno())
-            temporary.replace(out)
-        except OSError as error:
-            raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):  # say, where a parent is a file
-            temporary.unlink(missing_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with output_file(out) as place, place.open("wb") as plain:
+            if out.name.endswith(".gz"):
+                # No name and no time in the header: the same input gives the same bytes.
+                with gzip.GzipFile("", "wb", fileobj=plain, mtime=0) as packed:
+                    yield packed  # type: ignore[misc]
+            else:
+                yield plain
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
 
 
 __all__ = ["TARGETS", "ConversionCounts", "Target", "convert_dataset"]

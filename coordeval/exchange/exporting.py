@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from coordeval.atomic import FileSet, output_file
 from coordeval.errors import ConfigError, DataError
 from coordeval.exchange.export_coco import coco_files
 from coordeval.exchange.export_fiftyone import fiftyone_files
@@ -52,6 +53,8 @@ class Exported:
 def export_run(result: ScoreResult, to: str, out: Path, context: ExportContext) -> Exported:
     """Write a scored run as `to` under `out`: a folder, or for csv and parquet one file.
 
+    Files appear whole, those of a folder together, or what was there stays.
+
     Raises ConfigError for an unknown format or an `out` of the wrong kind, DataError where it
     cannot be written. What a format cannot hold is named in the remarks, with counts.
     """
@@ -62,20 +65,21 @@ def export_run(result: ScoreResult, to: str, out: Path, context: ExportContext) 
             if out.is_dir():
                 raise ConfigError(f"-o {out}: {to} is one file; name it, say {out}/objects.{to}")
             out.parent.mkdir(parents=True, exist_ok=True)
-            return Exported(paths=[out], remarks=TABLE_FORMATS[to](result.objects, out))
+            with output_file(out) as place:
+                remarks = TABLE_FORMATS[to](result.objects, place)
+            return Exported(paths=[out], remarks=remarks)
         if out.is_file() or out.suffix == ".json":
             raise ConfigError(f"-o {out}: {to} writes several files; name a folder")
         files, remarks = FOLDER_FORMATS[to](result, context)
         out.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, content in files.items():
-            is_text = isinstance(content, str)
-            data = content.encode("utf-8") if is_text else _json_bytes(content)
-            (out / name).write_bytes(data)
-            paths.append(out / name)
+        with FileSet() as fresh:
+            for name, content in files.items():
+                is_text = isinstance(content, str)
+                data = content.encode("utf-8") if is_text else _json_bytes(content)
+                fresh.new(out / name).write_bytes(data)
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
-    return Exported(paths=paths, remarks=remarks)
+    return Exported(paths=[out / name for name in files], remarks=remarks)
 
 
 def _json_bytes(content: Any) -> bytes:

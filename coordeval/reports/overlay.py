@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordeval.atomic import output_file
 from coordeval.data.images import load_upright_rgb
 from coordeval.data.paths import resolve_image
 from coordeval.errors import ConfigError, DataError
@@ -51,10 +52,11 @@ def write_overlay(scene: Scene, picture: Image.Image | None, out: Path) -> None:
         raise ConfigError(f"-o {out}: name a file that ends in .png or .svg")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if suffix == ".png":
-            draw_png(scene, picture).save(out, "PNG", optimize=True)
-        else:
-            out.write_text(draw_svg(scene, picture), encoding="utf-8")
+        with output_file(out) as place:
+            if suffix == ".png":
+                draw_png(scene, picture).save(place, "PNG", optimize=True)
+            else:
+                place.write_text(draw_svg(scene, picture), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
 

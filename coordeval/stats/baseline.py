@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from coordeval.atomic import output_file
 from coordeval.errors import DataError, NotComparable
 from coordeval.jsonl import dump_line, load_json
 from coordeval.metrics.names.stored import names_essence
-from coordeval.runs import write_atomically
 from coordeval.stats.coco_stats import run_matches
 from coordeval.stats.image_table import ImageTable
 from coordeval.stats.packed_matches import pack_matches
@@ -195,7 +195,8 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
             parts.append(b'  "' + name.encode() + b'": ' + _dump(value))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, b"{\n" + b",\n".join(parts) + b"\n}\n")
+        with output_file(path) as place:
+            place.write_bytes(b"{\n" + b",\n".join(parts) + b"\n}\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from forked_commands import FIXTURES, files_of
+from forked_commands import FIXTURES, SCENES, files_of
 
 DUMP = FIXTURES / "dumps" / "broken-records.jsonl"
 FULL = "No space left on device"
@@ -137,15 +137,21 @@ def test_an_import_without_room_goes_on_with_room(number_of_bytes, commands, tmp
         (("export", "RUN", "--to", "csv", "-o", "OUT/x.csv"), "OUT/x.csv"),
         (("check", "RUN", "--baseline", "OUT/b.json", "--update-baseline"), "OUT/b.json"),
         (("overlay", "RUN", "0001", "-o", "OUT/x.png"), "OUT/x.png"),
+        (("overlay", "RUN", "0001", "-o", "OUT/x.svg"), "OUT/x.svg"),
+        (("data", "convert", "SCENES", "OUT/x.jsonl"), "OUT/x.jsonl"),
         (("report", "RUN", "--figure", "f1_iou", "-o", "OUT/x.svg"), "OUT/x.svg"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_other_outputs_without_room_are_one_line(words, target, commands, small_run, tmp_path):
-    """Whatever cannot be stored is named with its path, and ends with exit code 2."""
+    """Whatever cannot be stored is named, with exit code 2; what was there before stays whole."""
     out = tmp_path / "out"
     out.mkdir()
-    paths = {"RUN": str(small_run), "OUT": str(out)}
+    for name in ("results.json", "ground_truth.json", Path(target).name):
+        if name != "OUT":
+            (out / name).write_text("the old one")
+    before = files_of(out)
+    paths = {"RUN": str(small_run), "OUT": str(out), "SCENES": str(SCENES)}
     named = [
         str(Path(paths[head], *rest)) if head in paths else word
         for word in words
@@ -154,6 +160,7 @@ def test_other_outputs_without_room_are_one_line(words, target, commands, small_
     ended = commands.run(*named, faults=[limit(700)])
     assert ended.code == 2
     assert ended.error.startswith(f"error: {target.replace('OUT', str(out))}: cannot be written: ")
+    assert files_of(out) == before
 
 
 def test_standard_output_on_a_full_disk_is_told(commands, whole_run):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from coordeval.atomic import FileSet
 from coordeval.errors import DataError
 from coordeval.jsonl import dump_document
-from coordeval.runs import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,15 +149,15 @@ def write_probe(result: ProbeResult, folder: Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{SLOTS_NAME}.{os.getpid()}.tmp"
-        with temporary.open("wb") as handle:  # pyarrow takes no path that is not valid UTF-8
-            pq.write_table(result.slots, handle)
-        temporary.replace(folder / SLOTS_NAME)
-        for name, document in (
-            (SETTINGS_NAME, result.settings_json()),
-            (METRICS_NAME, result.to_json()),
-        ):
-            write_atomically(folder / name, dump_document(document) + b"\n")
+        with FileSet() as files:
+            # pyarrow takes no path that is not valid UTF-8
+            with files.new(folder / SLOTS_NAME).open("wb") as handle:
+                pq.write_table(result.slots, handle)
+            for name, document in (
+                (SETTINGS_NAME, result.settings_json()),
+                (METRICS_NAME, result.to_json()),
+            ):
+                files.new(folder / name).write_bytes(dump_document(document) + b"\n")
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
