@@ -22,7 +22,7 @@ from coordeval.rollout_lines import (
     rollout_line,
     rollout_to_json,
 )
-from coordeval.slot_table import SLOTS_NAME, SlotLog, load_slot_table, store_slots
+from coordeval.slot_table import SLOTS_NAME, SlotLog, check_log, load_slot_table, store_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -229,6 +229,7 @@ class RunWriter:
 
     def _read_finished(self) -> set[tuple[str, int]]:
         """Keys of the whole lines: the last one is whole only with its newline."""
+        check_log(self.path)  # or hours later, when its table is to be made
         path = self.path / ROLLOUTS_NAME
         if not path.exists():
             return set()

@@ -7,6 +7,7 @@ the table that may be there already, when the run ends; after a kill, readers se
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from coordeval.atomic import FileSet
@@ -16,7 +17,7 @@ from coordeval.line_log import LineLog
 from coordeval.records import GEOMETRY_KINDS, SlotReading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import pandas as pd
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from coordeval.records import Rollout
 
 SLOTS_NAME = "slots.parquet"
+_SUM = b',"line_crc32":"'  # ends the content of a line of the log
 PENDING_NAME = "slots.pending.jsonl"
 
 Key = tuple[str, int]
@@ -62,11 +64,7 @@ class SlotLog:
 
     def append(self, rollouts: Iterable[Rollout]) -> None:
         """Write a line for each rollout whose `slots` are not None, and sync it to the disk."""
-        lines = [
-            dump_line({"id": r.id, "sample_index": r.sample_index, "slots": [*map(list, r.slots)]})
-            for r in rollouts
-            if r.slots is not None
-        ]
+        lines = [_log_line(rollout) for rollout in rollouts if rollout.slots is not None]
         if not lines:
             return
         if self._log is None:
@@ -90,7 +88,7 @@ def store_slots(rollouts_path: Path) -> None:
     slots = load_slots(folder)
     if slots is None:
         return
-    _write_table(folder / SLOTS_NAME, _to_table(slots, _line_keys(rollouts_path)))
+    _write_table(folder / SLOTS_NAME, _to_table(slots, rollouts_path))
     (folder / PENDING_NAME).unlink(missing_ok=True)
 
 
@@ -106,7 +104,7 @@ def load_slots(folder: Path) -> dict[Key, list[SlotReading]] | None:
         return None
     slots = _from_table(_read_table(table_path)) if has_table else {}
     if has_log:
-        slots.update(_read_log(pending_path))
+        slots.update(_iter_log(pending_path))
     return slots
 
 
@@ -118,7 +116,7 @@ def load_slot_table(rollouts_path: Path) -> pd.DataFrame | None:
     """
     folder = rollouts_path.parent
     if (folder / PENDING_NAME).exists():
-        return _to_table(load_slots(folder) or {}, _line_keys(rollouts_path))
+        return _to_table(load_slots(folder) or {}, rollouts_path)
     path = folder / SLOTS_NAME
     return _read_table(path) if path.exists() else None
 
@@ -159,18 +157,44 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: cannot be read: {said}") from None
 
 
-def _read_log(path: Path) -> dict[Key, list[SlotReading]]:
-    slots: dict[Key, list[SlotReading]] = {}
+def check_log(folder: Path) -> None:
+    """DataError, with its line, where the log of a run cannot be read; fine without one."""
+    if (folder / PENDING_NAME).exists():
+        for _ in _iter_log(folder / PENDING_NAME):
+            pass
+
+
+def _log_line(rollout: Rollout) -> bytes:
+    """A line of the log, with a checksum of its bytes: no text could bring a number back."""
+    slots = [*map(list, rollout.slots or ())]
+    content = {"id": rollout.id, "sample_index": rollout.sample_index, "slots": slots}
+    head = dump_line(content)[:-2]
+    return head + _SUM + f'{zlib.crc32(head):08x}"}}\n'.encode()
+
+
+def _sound(line: bytes) -> Any:
+    """What a line of the log says; ValueError where it is no JSON or its checksum does not fit."""
+    head, mark, found = line.rpartition(_SUM)
+    if mark and found != f'{zlib.crc32(head):08x}"}}\n'.encode():
+        raise ValueError("damaged: its checksum does not fit")
+    return load_json(line)
+
+
+def _iter_log(path: Path) -> Iterator[tuple[Key, list[SlotReading]]]:
+    """Readings line by line; a line without a checksum is read as it stands."""
     for number, line in read_lines(path):
         if not line.endswith(b"\n"):
             break  # torn: its rollout has no line either
         try:
-            raw = load_json(line)
+            raw = _sound(line)
             key = slot_key(str(raw["id"]), int(raw["sample_index"]))
-            slots[key] = [SlotReading(*fields) for fields in raw["slots"]]
+            slots = [SlotReading(*fields) for fields in raw["slots"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: not a line of slots: {error}") from None
-    return slots
+            raise DataError(
+                f"{path}:{number}: not a line of slots: {error}; delete it and the line of its "
+                "rollout: the same rollout then makes both again"
+            ) from None
+        yield key, slots
 
 
 def _from_table(table: pd.DataFrame) -> dict[Key, list[SlotReading]]:
@@ -187,11 +211,19 @@ def _from_table(table: pd.DataFrame) -> dict[Key, list[SlotReading]]:
     return slots
 
 
-def _to_table(slots: dict[Key, list[SlotReading]], keys: Sequence[Key]) -> pd.DataFrame:
-    """Rows in the order of the keys; keys without slots have none."""
+def _to_table(slots: dict[Key, list[SlotReading]], rollouts_path: Path) -> pd.DataFrame:
+    """Rows in the order of the lines; lines without slots have none.
+
+    Raises DataError where readings are of other types, as a log without checksums may hold them.
+    """
+    keys = _line_keys(rollouts_path)
     rows = [(*key, *reading) for key in keys for reading in slots.get(key, ())]
     columns = [*map(list, zip(*rows, strict=True))] if rows else [[] for _ in SLOT_COLUMNS]
-    return _typed(dict(zip(SLOT_COLUMNS, columns, strict=True)))
+    try:
+        return _typed(dict(zip(SLOT_COLUMNS, columns, strict=True)))
+    except (ValueError, TypeError, OverflowError) as error:
+        path = rollouts_path.with_name(PENDING_NAME)
+        raise DataError(f"{path}: not a log of slots: {error}") from None
 
 
 def _typed(columns: dict[str, list[Any]]) -> pd.DataFrame:
@@ -240,6 +272,7 @@ __all__ = [
     "SLOTS_NAME",
     "SLOT_COLUMNS",
     "SlotLog",
+    "check_log",
     "load_slot_table",
     "load_slots",
     "slot_key",

@@ -107,8 +107,8 @@ def test_damaged_scores_are_recomputed(damage, commands, run, tmp_path):
     assert files_of(run) == expected
 
 
-def telemetry_run(tmp_path):
-    """A finished run with telemetry of two rollouts."""
+def telemetry_run(tmp_path, *, ends=True):
+    """A run with telemetry of two rollouts, as a kill leaves it where it does not end."""
     run = tmp_path / "slots"
     reading = SlotReading(
         token=3,
@@ -129,8 +129,10 @@ def telemetry_run(tmp_path):
     with RunWriter(run, identity=IDENTITY, extra={}) as writer:
         for name in ("a", "b"):
             rollout = Rollout(id=name, width=8, height=8, gt=(), text="{}", finish_reason="stop")
-            rollout.slots = [reading] * 40
+            rollout.slots = [reading] * (40 if ends else 1)
             writer.append([rollout])
+        if not ends:
+            return run
         writer.finish("complete", {"finished": 2, "samples": 2, "rollouts": 2})
     return run
 
@@ -171,6 +173,35 @@ def test_damaged_telemetry_is_named_and_never_read_as_other_numbers(commands, tm
     ended = commands.run("score", run)
     assert ended.code == 2
     assert ended.error.startswith(f"error: {path}: ")
+
+
+def test_a_damaged_log_of_telemetry_is_named_with_its_line(commands, tmp_path):
+    """A flip at any byte of what a kill left is told with its line, or changes no number."""
+    run = telemetry_run(tmp_path, ends=False)
+    path = run / "slots.pending.jsonl"
+    whole = path.read_bytes()
+    expected = read_slots(open_run(run))
+    named = []
+    for place in range(len(whole) - 1):  # the last newline tells whether a line is finished
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place * 3 % 8
+        path.write_bytes(flipped)
+        try:
+            found = read_slots(open_run(run))
+        except DataError as error:
+            named.append(str(error))
+        else:
+            assert found.equals(expected)
+    assert len(named) > 100
+    assert all(said.startswith(f"{path}:") for said in named)
+    path.write_bytes(whole.replace(b"bbox_2d", b"cbox_2d", 1))
+    before = files_of(run)
+    said = f"{path}:1: not a line of slots: damaged: its checksum does not fit"
+    ended = commands.run("score", run)
+    assert (ended.code, said in ended.error) == (2, True)
+    with pytest.raises(DataError, match="damaged"):
+        RunWriter(run, identity=IDENTITY, extra={})
+    assert files_of(run) == before
 
 
 def test_files_that_a_killed_process_left_are_removed(commands, rollout_words, run, whole_run):
