@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from coordeval.atomic import remove_left_behind, write_atomically
 from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.federated import read_frequency
 from coordeval.errors import DataError, RunLockedError, RunMismatchError, RunNotWritten
+from coordeval.folder_lock import lock_folder
 from coordeval.jsonl import dump_document, dump_line, load_json
 from coordeval.line_log import LineLog
 from coordeval.records import Category
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 RUN_FORMAT = "coordeval-run/1"
 ROLLOUTS_NAME = "rollouts.jsonl"
 META_NAME = "run.json"
-LOCK_NAME = ".lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +174,7 @@ class RunWriter:
         self._slots: SlotLog | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path / LOCK_NAME, timeout=0)
-            self._lock.acquire()
+            self._lock = lock_folder(path)
         except Timeout:
             raise RunLockedError(
                 f"{path}: another process is writing this run; wait for it or use another --out"

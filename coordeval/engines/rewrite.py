@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from coordeval.errors import DataError, RunLockedError, RunNotWritten
+from coordeval.folder_lock import lock_folder
 from coordeval.jsonl import load_json, read_lines
-from coordeval.runs import LOCK_NAME, ROLLOUTS_NAME, write_atomically
+from coordeval.runs import ROLLOUTS_NAME, write_atomically
 from coordeval.slot_table import store_slots
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def _rewrite(
     if not path.exists():
         return
     try:
-        with nullcontext() if is_locked else FileLock(run_path / LOCK_NAME, timeout=0):
+        with ExitStack() as held:
+            if not is_locked:
+                held.callback(lock_folder(run_path).release)
             lines = _read(path)
             changed = change(list(lines))
             if changed != lines:

@@ -108,15 +108,15 @@ def test_other_files_that_cannot_be_read_are_named(name, commands, rollout_words
     assert files_of(run) == files_of(whole_run)
 
 
-def test_a_mount_without_locks_is_refused(commands, rollout_words, tmp_path):
-    """Where nobody can be kept out nothing is written: NFS without a lock service."""
+@pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_mount_without_locks_is_refused(code, commands, rollout_words, tmp_path):
+    """Where nobody can be kept out nothing is written: NFS without a lock service, Lustre."""
     out = tmp_path / "run"
-    fault = {"kind": "failing_lock", "code": "ENOLCK"}
+    fault = {"kind": "failing_lock", "code": code}
     ended = commands.run(*rollout_words(out), faults=[fault])
-    assert (ended.code, ended.error) == (
-        2,
-        f"error: {out}: cannot be written: No locks available",
-    )
+    reason = os.strerror(getattr(errno, code))
+    assert (ended.code, ended.error) == (2, f"error: {out}: cannot be written: {reason}")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_a_run_whose_folder_vanishes_says_so(commands, rollout_words, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from coordeval import __version__
 from coordeval.documents import parse_yaml, read_yaml
 from coordeval.errors import ConfigError, RunLockedError, RunMismatchError
+from coordeval.folder_lock import lock_folder
 from coordeval.jsonl import dump_line, load_json
 from coordeval.training.config_file import config_hash, config_yaml
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config.yaml"
 META_NAME = "training.json"
-LOCK_NAME = ".lock"
 FORMAT = "coordeval-training/1"
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "safetensors", "numpy", "pillow")
 
@@ -45,12 +45,11 @@ def locked(folder: Path, *, holds: bool) -> Iterator[None]:
     if not holds:
         yield
         return
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    lock = FileLock(folder / LOCK_NAME, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = lock_folder(folder)
     except Timeout:
         raise RunLockedError(f"{folder}: another training is writing this folder") from None
     except OSError as error:
