@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -21,20 +22,13 @@ from coordeval.errors import (
 
 # Faults of disks, mounts, permissions and limits: nobody's bug, wherever they strike.
 _OF_THE_MACHINE = frozenset(
-    {
-        errno.EACCES,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EIO,
-        errno.ELOOP,
-        errno.EMFILE,
-        errno.ENAMETOOLONG,
-        errno.ENFILE,
-        errno.ENOSPC,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ESTALE,
-    }
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EMFILE", "ENFILE", "ENOMEM"),
+        *("EIO", "ENODEV", "ENXIO", "EUCLEAN", "EBUSY", "ELOOP", "ENAMETOOLONG"),
+        *("ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "EREMOTEIO", "ENOLCK"),
+    )
+    if hasattr(errno, name)  # not every system has all of them
 )
 
 app = typer.Typer(
@@ -102,6 +96,9 @@ def main() -> None:
         typer.echo(f"error: {_shown(error)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not _has_working_folder():
+            typer.echo("error: the working folder is gone: go to one that is there", err=True)
+            sys.exit(EXIT_USAGE)
         if error.errno not in _OF_THE_MACHINE:
             _end_with_bug(error)
         drop_unwritable(sys.stdout)
@@ -118,6 +115,14 @@ def _shown(said: object) -> str:
     from coordeval.reports.printable import printable
 
     return printable(without_secrets(str(said)))
+
+
+def _has_working_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _end_with_bug(error: Exception) -> NoReturn:

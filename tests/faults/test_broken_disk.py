@@ -108,6 +108,27 @@ def test_other_files_that_cannot_be_read_are_named(name, commands, rollout_words
     assert files_of(run) == files_of(whole_run)
 
 
+@pytest.mark.parametrize("code", ["ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EUCLEAN"])
+@pytest.mark.parametrize("verb", ["score", "check", "report"])
+def test_a_mount_that_is_gone_is_one_line(verb, code, commands, run):
+    """Not even a look at the folder succeeds, as on a mount whose server has gone: path, reason."""
+    ended = commands.run(verb, run, faults=[failing("stat", f"/{run.name}", code=code)])
+    reason = os.strerror(getattr(errno, code))
+    assert (ended.code, ended.error) == (2, f"error: {run}: {reason}")
+
+
+@pytest.mark.parametrize("verb", ["score", "compare", "report", "rollout"])
+def test_a_working_folder_that_is_gone_is_one_line(verb, commands, rollout_words, run, tmp_path):
+    """A shell whose folder was removed: said so, not taken for a bug."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    words = {"compare": (verb, run, run), "rollout": rollout_words(tmp_path / "out")}
+    fault = {"kind": "no_working_folder"}
+    ended = commands.run(*words.get(verb, (verb, run)), cwd=folder, faults=[fault])
+    said = "error: the working folder is gone: go to one that is there"
+    assert (ended.code, ended.error) == (2, said)
+
+
 @pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
 def test_a_mount_without_locks_is_refused(code, commands, rollout_words, tmp_path):
     """Where nobody can be kept out nothing is written: NFS without a lock service, Lustre."""

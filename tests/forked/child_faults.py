@@ -188,6 +188,11 @@ def failing_read(*, ending: str, after: int) -> None:
     io.open = builtins.open = open_broken
 
 
+def no_working_folder() -> None:
+    """Remove the folder that the command runs in."""
+    Path.cwd().rmdir()
+
+
 def failing_lock(*, code: str) -> None:
     """A mount on which files cannot be locked."""
     import fcntl
