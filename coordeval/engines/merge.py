@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from coordeval.engines.identity import essence
-from coordeval.errors import ConfigError, RunIncomplete, RunMismatchError
+from coordeval.errors import ConfigError, DataError, RunIncomplete, RunMismatchError
 from coordeval.run_damage import lacking_lines
 from coordeval.runs import META_NAME, ROLLOUTS_NAME, RunWriter, open_run, read_meta
 from coordeval.slot_table import load_slots, slot_key
@@ -47,6 +48,7 @@ def merge_runs(shards: Sequence[Path], out: Path) -> dict[str, Any]:
     runs = [open_run(path) for path in shards]
     for run in runs:
         _require_complete(run)
+        _require_sound(run)
         _require_same(runs[0], run)
     selection, runs = _join_selections(runs)
     rollouts = list(_interleaved(runs))
@@ -85,6 +87,29 @@ def _require_complete(run: Run) -> None:
     lacking = lacking_lines(run)
     if lacking:  # nobody could make them for the merged run
         raise RunIncomplete(f"{lacking[0]}: do that first, then merge")
+
+
+def _require_sound(run: Run) -> None:
+    """DataError where run.json was edited or damaged in what a merge adds up and joins."""
+    counts = run.meta.get("counts") or {}
+    reasons = counts.get("finish_reasons", {}) if isinstance(counts, dict) else None
+    selection = run.meta.get("selection") or {}
+    shard = selection.get("shard") if isinstance(selection, dict) else None
+    sound = {
+        "counts": isinstance(reasons, dict)
+        and all(
+            isinstance(value, int)
+            for value in (*reasons.values(), *({**counts, "finish_reasons": 0}).values())
+        ),
+        "selection": isinstance(selection, dict)
+        and (shard is None or re.fullmatch(r"\d+/\d+", str(shard)) is not None),
+    }
+    for key, is_sound in sound.items():
+        if not is_sound:
+            raise DataError(
+                f"{run.path / META_NAME}: {key!r} is not as a rollout writes it: the same rollout "
+                "mends its counts; restore anything else"
+            )
 
 
 def _require_same(first: Run, other: Run) -> None:

@@ -107,6 +107,27 @@ def test_damaged_scores_are_recomputed(damage, commands, run, tmp_path):
     assert files_of(run) == expected
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("counts", [1]),
+        ("counts", {"finished": "4"}),
+        ("counts", {"finish_reasons": [1]}),
+        ("selection", [1]),
+        ("selection", {"shard": "a/b"}),
+    ],
+    ids=str,
+)
+def test_a_merge_names_what_is_wrong_with_run_json(key, value, commands, run, tmp_path):
+    """What a merge adds up and joins is checked before anything is written."""
+    path = run / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    ended = commands.run("merge", run, run, "--out", tmp_path / "merged")
+    assert ended.code == 2
+    assert ended.error.startswith(f"error: {path}: {key!r} is not as a rollout writes it: ")
+    assert not (tmp_path / "merged").exists()
+
+
 def telemetry_run(tmp_path, *, ends=True):
     """A run with telemetry of two rollouts, as a kill leaves it where it does not end."""
     run = tmp_path / "slots"
