@@ -34,7 +34,7 @@ class EncodedSample(NamedTuple):
     grid_thw: torch.Tensor
 
 
-# What the expressions of a template may raise, which comes with the checkpoint.
+# What templates and tokenizers raise, which come with the checkpoint.
 _TEMPLATE_FAULTS = (
     ArithmeticError,
     AttributeError,
@@ -49,8 +49,8 @@ _TEMPLATE_FAULTS = (
 def render_prompt(tokenizer: Any, prompt: Prompt, image_token_id: int) -> list[int]:
     """Ids of the rendered prompt up to where the answer starts, with one image token in it.
 
-    Raises CheckpointError without a chat template, ConfigError where the template fails on the
-    prompt or the rendered prompt does not hold exactly one image token.
+    Raises CheckpointError without a chat template and where the tokenizer fails, ConfigError where
+    the template fails on the prompt or the rendered prompt does not hold exactly one image token.
     """
     from jinja2 import TemplateError
 
@@ -67,9 +67,11 @@ def render_prompt(tokenizer: Any, prompt: Prompt, image_token_id: int) -> list[i
             **prompt.chat_template_kwargs,
         )
     except (TemplateError, *_TEMPLATE_FAULTS) as error:
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ConfigError(f"the chat template fails on the prompt: {said}") from None
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        raise ConfigError(f"the chat template fails on the prompt: {_line(error)}") from None
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    except _TEMPLATE_FAULTS as error:  # odd values in tokenizer_config.json come to light here
+        raise CheckpointError(f"the tokenizer fails on the prompt: {_line(error)}") from None
     count = ids.count(image_token_id)
     if count != 1:
         raise ConfigError(
@@ -77,6 +79,10 @@ def render_prompt(tokenizer: Any, prompt: Prompt, image_token_id: int) -> list[i
             "an image token must not stand in the prompt's own text"
         )
     return ids
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def apply_pixel_limits(image_processor: Any, pixels: PixelLimits | None) -> None:

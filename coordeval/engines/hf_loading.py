@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from coordeval.coords import CoordVocabulary
 from coordeval.engines.checkpoint import require_safetensors, text_setting
@@ -41,7 +42,17 @@ JSON_PARTS = (
 )
 """What must be a JSON object where it is there; libraries fail on other things in many ways."""
 # What the libraries raise on nonsense in the files of a checkpoint.
-_LIBRARY_FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_LIBRARY_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    StrictDataclassError,
+)
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 
 

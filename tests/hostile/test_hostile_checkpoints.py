@@ -231,6 +231,33 @@ def test_broken_parts_of_a_checkpoint_are_one_line(copy, name, text):
 
 
 @pytest.mark.parametrize(
+    ("name", "part", "values"),
+    [
+        ("config.json", None, {"tie_word_embeddings": "x"}),
+        ("config.json", "text_config", {"hidden_act": 5}),
+        ("config.json", "text_config", {"num_attention_heads": 0}),
+        ("config.json", "text_config", {"head_dim": 0}),
+        ("config.json", "text_config", {"pad_token_id": 10**30}),
+        ("tokenizer_config.json", None, {"model_max_length": "x"}),
+    ],
+)
+def test_odd_values_in_parts_of_a_checkpoint_are_one_line(copy, name, part, values):
+    """Values that no model can have are refused, whatever the libraries raise for them."""
+    from coordeval.data.prompts import Prompt
+    from coordeval.engines.hf_inputs import render_prompt
+
+    folder, _ = copy
+    raw = json.loads((folder / name).read_text())
+    (raw if part is None else raw[part]).update(values)
+    (folder / name).write_text(json.dumps(raw))
+    prompt = Prompt(name="x", version="x", system=None, user="find")
+    with pytest.raises(CheckpointError) as caught:
+        reader = load_all(folder)
+        render_prompt(reader.tokenizer, prompt, reader.image_token_id)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("hf-token", "hf_abc"),
