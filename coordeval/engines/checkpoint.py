@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+ADAPTER_CONFIG = "adapter_config.json"
 HUB_ID_RE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # What decides what a model writes: weights, configuration, tokenizer, image processor, template.
@@ -84,7 +85,7 @@ def resolve_checkpoint(source: str) -> Checkpoint:
 
     What looks like a path (absolute, `.`, `~`, a first folder that exists here, no or several
     slashes) is never looked up on the hub. Raises CheckpointError where nothing is found, where
-    weights come only in pickle formats, and for a folder that is an adapter.
+    weights come only in pickle formats, and for a folder that is or holds an adapter.
     """
     folder = expand_home(source)
     if is_folder(folder):
@@ -142,12 +143,17 @@ def _inner_hint(folder: Path) -> str:
 def _check_files(checkpoint: Checkpoint) -> None:
     folder, source = checkpoint.path, checkpoint.source
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
+        if (folder / ADAPTER_CONFIG).is_file():
             raise CheckpointError(
                 f"{source}: is an adapter; give its base checkpoint, and this one as --adapter"
             )
         raise CheckpointError(
             f"{source}: not a checkpoint (it has no config.json){_inner_hint(folder)}"
+        )
+    if (folder / ADAPTER_CONFIG).exists():  # one engine would put it on top unasked, others not
+        raise CheckpointError(
+            f"{source}: holds an adapter ({ADAPTER_CONFIG}) beside a whole checkpoint: move it to "
+            "a folder of its own, and give that as --adapter (or delete it where it was merged)"
         )
     require_safetensors(folder, source)
 
@@ -209,6 +215,7 @@ def _hashed_files(folder: Path) -> Iterable[Path]:
 
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "Checkpoint",
     "checkpoint_hash",
     "checkpoint_sizes",

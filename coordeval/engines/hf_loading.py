@@ -13,7 +13,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from coordeval.coords import CoordVocabulary
-from coordeval.engines.checkpoint import require_safetensors, text_setting
+from coordeval.engines.adapter_folder import check_adapter
+from coordeval.engines.checkpoint import text_setting
 from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
 from coordeval.jsonl import load_json
 from coordeval.quoting import shown
@@ -29,7 +30,6 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 COPY_HINT = "copy such files from the checkpoint that the training began with"
 """A Trainer that is handed no processor saves the weights alone."""
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 JSON_PARTS = (
     "added_tokens.json",
     "chat_template.json",
@@ -270,15 +270,6 @@ def load_model(
     return model.to(device).eval()
 
 
-def check_adapter(folder: Path) -> None:
-    """Refuse what is not an adapter folder with safetensors, before anything is loaded."""
-    if not (folder / "adapter_config.json").is_file():
-        raise CheckpointError(f"{folder}: not an adapter folder (it has no adapter_config.json)")
-    require_safetensors(folder, str(folder))
-    if not (folder / ADAPTER_WEIGHTS).is_file():  # else the library would take what else is there
-        raise CheckpointError(f"{folder}: has no {ADAPTER_WEIGHTS}")
-
-
 def _with_adapter(model: Any, folder: Path) -> Any:
     try:
         from peft import PeftModel
@@ -291,8 +282,6 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
     except (RuntimeError, SafetensorError, *_LIBRARY_FAULTS) as error:
         raise CheckpointError(f"{folder}: the adapter cannot be loaded: {_line(error)}") from None
-    if wrapped.active_peft_config.is_prompt_learning:
-        raise CheckpointError(f"{folder}: prompt-learning adapters are not supported; use LoRA")
     # The layers are changed in place: the base model now runs with the adapter.
     return wrapped.get_base_model()
 
@@ -304,7 +293,6 @@ def _line(error: BaseException) -> str:
 __all__ = [
     "MODEL_TYPES",
     "Reader",
-    "check_adapter",
     "check_model_type",
     "load_model",
     "load_reader",

@@ -26,8 +26,8 @@ class HfSource:
         require_extra("rollout with Hugging Face", "hf")
         from transformers.utils import logging as transformers_logging
 
+        from coordeval.engines.adapter_folder import check_adapter
         from coordeval.engines.hf_loading import (
-            check_adapter,
             load_reader,
             resolve_device,
             resolve_dtype,

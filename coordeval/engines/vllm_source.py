@@ -28,8 +28,8 @@ class VllmSource:
         _check_options(options)
         engine_args = read_engine_args(options.engine_args)
         require_extra("rollout with vLLM", "vllm")
+        from coordeval.engines.adapter_folder import check_adapter
         from coordeval.engines.hf_loading import (
-            check_adapter,
             load_reader,
             resolve_device,
             resolve_dtype,

@@ -105,6 +105,10 @@ def test_folders_that_are_no_checkpoints_are_told_apart(tmp_path):
     (empty / "adapter_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="--adapter"):
         resolve_checkpoint(str(empty))
+    both = make_checkpoint(tmp_path / "both")
+    (both / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds an adapter"):
+        resolve_checkpoint(str(both))
     with pytest.raises(CheckpointError, match="is a file"):
         resolve_checkpoint(str(bare / "config.json"))
 

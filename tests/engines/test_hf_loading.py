@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from coordeval.engines.adapter_folder import check_adapter  # noqa: E402
 from coordeval.engines.checkpoint import resolve_checkpoint  # noqa: E402
 from coordeval.engines.hf_loading import (  # noqa: E402
-    check_adapter,
     load_model,
     load_reader,
     resolve_device,

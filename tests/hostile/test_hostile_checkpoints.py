@@ -90,7 +90,7 @@ def test_a_broken_index_is_one_line(copy, text):
 
 def test_a_pickled_adapter_beside_safetensors_is_refused(tmp_path):
     """PEFT would take adapter_model.bin where no adapter_model.safetensors is; that is refused."""
-    from coordeval.engines.hf_loading import check_adapter
+    from coordeval.engines.adapter_folder import check_adapter
 
     marker = tmp_path / "ran"
     folder = tmp_path / "adapter"
@@ -102,6 +102,38 @@ def test_a_pickled_adapter_beside_safetensors_is_refused(tmp_path):
     (folder / "other.safetensors").write_bytes(b"\0" * 8)
     with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors"):
         check_adapter(folder)
+    assert not marker.exists()
+
+
+def foreign_adapter(folder, **values):
+    """An adapter folder of weights that look right, whose configuration says more."""
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(values))
+    (folder / "adapter_model.safetensors").write_bytes(b"\x02" + b"\0" * 7 + b"{}")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["XLORA", "SHADOW", "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", 5])
+def test_an_adapter_leads_to_no_other_folder(tmp_path, kind):
+    """Kinds of adapters whose configuration names other folders or hub ids are not loaded."""
+    from coordeval.engines.adapter_folder import check_adapter
+
+    folder = foreign_adapter(tmp_path / "a", peft_type=kind, adapters={"0": str(tmp_path)})
+    with pytest.raises(CheckpointError, match="use LoRA"):
+        check_adapter(folder)
+    check_adapter(foreign_adapter(folder, peft_type="LORA"))
+
+
+def test_an_adapter_inside_a_checkpoint_is_not_loaded_unasked(copy):
+    """Transformers would put it on top of the weights, and open what it names (pickles, too)."""
+    folder, marker = copy
+    pickled = folder.with_name("pickled")
+    pickled.mkdir()
+    (pickled / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (pickled / "adapter_model.bin").write_bytes(pickle.dumps(Evil(marker)))
+    foreign_adapter(folder, peft_type="XLORA", adapters={"0": str(pickled)}, hidden_size=32)
+    with pytest.raises(CheckpointError, match="beside a whole checkpoint"):
+        load_all(folder)
     assert not marker.exists()
 
 
@@ -251,9 +283,13 @@ def test_odd_values_in_parts_of_a_checkpoint_are_one_line(copy, name, part, valu
     (raw if part is None else raw[part]).update(values)
     (folder / name).write_text(json.dumps(raw))
     prompt = Prompt(name="x", version="x", system=None, user="find")
-    with pytest.raises(CheckpointError) as caught:
+
+    def render():
         reader = load_all(folder)
         render_prompt(reader.tokenizer, prompt, reader.image_token_id)
+
+    with pytest.raises(CheckpointError) as caught:
+        render()
     assert "\n" not in str(caught.value)
 
 

@@ -12,10 +12,10 @@ import torch
 
 from coordeval.data.images import load_sample_image
 from coordeval.decoding.token_table import TokenTable
+from coordeval.engines.adapter_folder import check_adapter
 from coordeval.engines.checkpoint import resolve_checkpoint, text_setting
 from coordeval.engines.hf_inputs import apply_pixel_limits, encode_sample, render_prompt
 from coordeval.engines.hf_loading import (
-    check_adapter,
     load_model,
     load_reader,
     resolve_device,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from coordeval.engines.hf_loading import check_adapter, load_model
+from coordeval.engines.adapter_folder import check_adapter
+from coordeval.engines.hf_loading import load_model
 from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
 from coordeval.training.tuning.coord_only import CoordRows, coord_rows, tables_of, train_rows_only
 from coordeval.training.tuning.param_groups import freeze_still_parts, part_of, require_learning
