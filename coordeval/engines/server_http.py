@@ -21,6 +21,7 @@ from coordeval.engines.server_failures import (
     ServerBusy,
     ServerFailure,
 )
+from coordeval.engines.server_unpacking import ACCEPTED, bounded_pieces
 from coordeval.errors import MissingExtraError
 from coordeval.jsonl import load_json
 
@@ -61,7 +62,8 @@ class ServerHttp:
         self._httpx, self._key = httpx, key
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
         self._client = httpx.AsyncClient(
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
+            headers={"Accept-Encoding": ACCEPTED}
+            | ({} if key is None else {"Authorization": f"Bearer {key}"}),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             follow_redirects=False,  # the key must not follow to another place
@@ -104,11 +106,9 @@ class ServerHttp:
             yield self._documents(response)
 
     async def _documents(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
-        received, pending = 0, b""
-        async for piece in response.aiter_bytes():
-            received += len(piece)
-            if received > self._max_bytes:
-                raise HugeAnswer(f"the answer is larger than {self._max_bytes:,} bytes")
+        received, pending = False, b""
+        async for piece in bounded_pieces(response, self._max_bytes):
+            received = True
             *lines, pending = (pending + piece).split(b"\n")
             for line in lines:
                 field, _, content = line.strip().partition(b":")
@@ -125,13 +125,7 @@ class ServerHttp:
         raise ServerAway("the stream of the answer ended before it was done")
 
     async def _body(self, response: httpx.Response) -> bytes:
-        parts, received = [], 0
-        async for piece in response.aiter_bytes():
-            received += len(piece)
-            if received > self._max_bytes:
-                raise HugeAnswer(f"the answer is larger than {self._max_bytes:,} bytes")
-            parts.append(piece)
-        return b"".join(parts)
+        return b"".join([piece async for piece in bounded_pieces(response, self._max_bytes)])
 
     @asynccontextmanager
     async def _exchange(
@@ -151,8 +145,6 @@ class ServerHttp:
         except self._httpx.TimeoutException as error:
             what = "no connection" if _is_connecting(error) else "no answer"
             raise ServerAway(f"{what} in time") from None
-        except self._httpx.DecodingError as error:
-            raise GarbageAnswer(self._line("the answer cannot be decompressed", error)) from None
         except (self._httpx.HTTPError, self._httpx.StreamError, OSError) as error:
             raise ServerAway(self._line("no connection", error)) from None
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import io
 import json
 import signal
 import threading
 import time
+import tracemalloc
 from email.utils import formatdate
 
 import numpy as np
@@ -430,6 +432,45 @@ def test_a_huge_answer_is_cut_off_and_not_asked_for_again(pictures):
         assert len(server.bodies) == 1
     assert "larger than" in rollouts["im0", 0].error
     assert len(written) < 100
+
+
+def packed(size, times):
+    """Zeros as a server may send them: `times` times through gzip, and the header for that."""
+    data = bytes(size)
+    for _ in range(times):
+        data = gzip.compress(data)
+    return data, ", ".join(["gzip"] * times)
+
+
+@pytest.mark.parametrize(("times", "words"), [(1, "larger than"), (2, "not asked for")])
+def test_a_packed_answer_unpacks_to_no_more_than_a_plain_one(pictures, times, words):
+    """Of an answer that is packed, once or many times over, no more is unpacked than may be sent."""
+    data, encoding = packed(96 << 20, times)
+
+    def reply(handler, body, number):
+        handler.send(data, Content_Encoding=encoding)
+
+    with ServerDouble(reply) as server:
+        engine = make_engine(server.url)
+        engine.connect()
+        tracemalloc.start()
+        rollouts = run(engine, pictures[:1])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert words in rollouts["im0", 0].error
+    assert peak < 24 << 20
+
+
+def test_an_honest_packed_answer_is_read(pictures):
+    """Servers behind a gateway may pack what they say; nothing but gzip is asked for."""
+
+    def reply(handler, body, number):
+        handler.send(gzip.compress(json.dumps(completion()).encode()), Content_Encoding="gzip")
+
+    with ServerDouble(reply) as server:
+        rollouts = run(make_engine(server.url), pictures[:1])
+        assert {headers["Accept-Encoding"] for headers in server.headers} == {"gzip"}
+    assert rollouts["im0", 0].text == TEXT
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 302, 307])
