@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 64 << 20
 """A longer line is refused before it is parsed; a rollout of 100,000 tokens takes about 3 MiB."""
 
+MAX_DOCUMENT_BYTES = 512 << 20
+"""A longer file is not read as one document (run.json, scores, parts of a checkpoint, lists)."""
+
 
 def dump_line(value: Any) -> bytes:
     """One JSON line with its newline; lone surrogates survive as escapes, NaN becomes null."""
@@ -67,6 +70,24 @@ def load_json(data: bytes) -> Any:
             return json.loads(data, parse_constant=_refuse_constant, parse_int=_integer)
         except (ValueError, RecursionError):
             raise ValueError(str(error)) from None
+
+
+def read_document(path: Path) -> bytes:
+    """The content of a file that is read whole; ValueError above `MAX_DOCUMENT_BYTES`.
+
+    Nothing is read of a file that is longer by its own word. Raises OSError as it comes.
+    """
+    with path.open("rb") as handle:
+        is_larger = os.fstat(handle.fileno()).st_size > MAX_DOCUMENT_BYTES
+        data = b"" if is_larger else handle.read(MAX_DOCUMENT_BYTES + 1)
+    if is_larger or len(data) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"larger than {MAX_DOCUMENT_BYTES >> 20} MiB, not read")
+    return data
+
+
+def load_document(path: Path) -> Any:
+    """The JSON document of a file, as `load_json`; raises as that and `read_document` do."""
+    return load_json(read_document(path))
 
 
 def _refuse_constant(name: str) -> Any:
@@ -128,11 +149,14 @@ def truncate_torn_tail(handle: BinaryIO) -> int:
 
 
 __all__ = [
+    "MAX_DOCUMENT_BYTES",
     "MAX_LINE_BYTES",
     "bounded_lines",
     "dump_document",
     "dump_line",
+    "load_document",
     "load_json",
+    "read_document",
     "read_lines",
     "truncate_torn_tail",
 ]

@@ -14,7 +14,7 @@ from coordeval.coords import DEFAULT_FRAME, CoordFrame, frame_named
 from coordeval.data.federated import read_frequency
 from coordeval.errors import DataError, RunLockedError, RunMismatchError, RunNotWritten
 from coordeval.folder_lock import lock_folder
-from coordeval.jsonl import dump_document, dump_line, load_json
+from coordeval.jsonl import dump_document, dump_line, load_document, load_json
 from coordeval.line_log import LineLog
 from coordeval.records import Category
 from coordeval.rollout_lines import (
@@ -141,7 +141,7 @@ def open_run(path: Path) -> Run:
 def read_meta(meta_path: Path) -> dict[str, Any]:
     """run.json as a mapping; DataError where it is broken or of an unknown format."""
     try:
-        meta = load_json(meta_path.read_bytes())
+        meta = load_document(meta_path)
     except OSError as error:
         raise DataError(f"{meta_path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:

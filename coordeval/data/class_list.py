@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordeval.errors import ConfigError
+from coordeval.jsonl import read_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +22,8 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     Raises ConfigError where the file can't be read, or holds no names or something else.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_document(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: the class list cannot be read: {error}") from None
     if path.suffix == ".json":
         try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from coordeval.engines.checkpoint import ADAPTER_CONFIG, require_safetensors
 from coordeval.errors import CheckpointError
-from coordeval.jsonl import load_json
+from coordeval.jsonl import load_document
 from coordeval.quoting import shown
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check_adapter(folder: Path) -> None:
     if not (folder / ADAPTER_WEIGHTS).is_file():  # else the library would take what else is there
         raise CheckpointError(f"{folder}: has no {ADAPTER_WEIGHTS}")
     try:
-        raw = load_json(path.read_bytes())
+        raw = load_document(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
     kind = raw.get("peft_type") if isinstance(raw, dict) else None

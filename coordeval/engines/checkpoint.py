@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from coordeval.errors import CheckpointError, MissingExtraError
 from coordeval.foreign_paths import exists, expand_home, is_folder
-from coordeval.jsonl import load_json
+from coordeval.jsonl import load_document
 from coordeval.quoting import shown
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Checkpoint:
         """config.json as a mapping; CheckpointError where it cannot be read."""
         path = self.path / "config.json"
         try:
-            raw = load_json(path.read_bytes())
+            raw = load_document(path)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from None
         if not isinstance(raw, dict):
@@ -176,7 +176,7 @@ def _check_indexes(folder: Path) -> None:
     """Refuse an index of shards that leads to anything but safetensors beside it."""
     for path in sorted(folder.glob("*.safetensors.index.json")):
         try:
-            raw = load_json(path.read_bytes())
+            raw = load_document(path)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from None
         shards = raw.get("weight_map") if isinstance(raw, dict) else None

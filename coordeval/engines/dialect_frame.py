@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coordeval.coords import frame_named, resized_frame
-from coordeval.jsonl import load_json
+from coordeval.jsonl import load_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def checked_grid(
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        raw = load_json(path.read_bytes())
+        raw = load_document(path)
     except (OSError, ValueError):
         return {}  # whoever loads the checkpoint says what is wrong with it
     return raw if isinstance(raw, dict) else {}

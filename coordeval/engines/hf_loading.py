@@ -16,7 +16,7 @@ from coordeval.coords import CoordVocabulary
 from coordeval.engines.adapter_folder import check_adapter
 from coordeval.engines.checkpoint import text_setting
 from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
-from coordeval.jsonl import load_json
+from coordeval.jsonl import load_document
 from coordeval.quoting import shown
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _optional_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        raw = load_json(path.read_bytes())
+        raw = load_document(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
     if not isinstance(raw, dict):

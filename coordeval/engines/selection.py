@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import ConfigError
+from coordeval.jsonl import read_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,8 +77,8 @@ def _parse_ids(text: str) -> tuple[str, ...]:
         is_file = False
     if is_file:
         try:
-            parts = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            parts = read_document(path).decode("utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
             raise ConfigError(f"--ids {path}: cannot be read: {error}") from None
     else:
         parts = text.split(",")

@@ -110,11 +110,11 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM can be start
 
 
 def _rank_of(adapter: Path) -> int:
-    from coordeval.jsonl import load_json
+    from coordeval.jsonl import load_document
 
     path = adapter / "adapter_config.json"
     try:
-        raw = load_json(path.read_bytes())
+        raw = load_document(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
     rank = raw.get("r") if isinstance(raw, dict) else None

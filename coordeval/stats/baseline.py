@@ -15,7 +15,7 @@ import orjson
 
 from coordeval.atomic import output_file
 from coordeval.errors import DataError, NotComparable
-from coordeval.jsonl import dump_line, load_json
+from coordeval.jsonl import dump_line, load_document
 from coordeval.metrics.names.stored import names_essence
 from coordeval.stats.coco_stats import run_matches
 from coordeval.stats.image_table import ImageTable
@@ -208,7 +208,7 @@ def _dump(value: Any) -> bytes:
 def read_baseline(path: Path) -> Baseline:
     """Read the file; DataError where there is none, or where it is of another format."""
     try:
-        raw = load_json(path.read_bytes())
+        raw = load_document(path)
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such baseline; make it from a run you trust: "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import NotComparable, RunIncomplete
-from coordeval.jsonl import dump_line, load_json
+from coordeval.jsonl import dump_line, load_document
 from coordeval.metrics.names.stored import names_essence, names_from_json, names_text
 from coordeval.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, protocol_named
 from coordeval.metrics.score import score_run
@@ -164,7 +164,7 @@ def stored_protocol(run: Run) -> dict[str, Any] | None:
     if not run.is_directory or not path.is_file():
         return None
     try:
-        stored: Any = load_json(path.read_bytes())
+        stored: Any = load_document(path)
     except (OSError, ValueError):
         return None  # a broken cache is no obstacle: the run is scored from its texts
     protocol = stored.get("protocol") if isinstance(stored, dict) else None

@@ -10,15 +10,19 @@ from refusals import peak_mb
 
 from coordeval import jsonl
 from coordeval.coords import frame_named
+from coordeval.data.class_list import read_class_list
 from coordeval.data.dataset import open_dataset
 from coordeval.data.validate import validate_dataset
 from coordeval.dynamics.discover import read_logs
+from coordeval.engines.checkpoint import Checkpoint
+from coordeval.engines.selection import parse_selection
 from coordeval.errors import CoordevalError, DataError
 from coordeval.exchange.dump_files import find_dumps, read_rows
 from coordeval.jsonl import load_json
 from coordeval.metrics.score import score_run
 from coordeval.rollout_lines import iter_rollouts
-from coordeval.runs import open_run
+from coordeval.runs import open_run, read_meta
+from coordeval.stats.baseline import read_baseline
 
 ROLLOUT = {"id": "a", "width": 10, "height": 10, "gt": [], "text": ""}
 RECORD = {"image": "a.png", "width": 10, "height": 10, "objects": []}
@@ -31,6 +35,14 @@ def read_rollouts(path):
 
 def read_dataset(path):
     return list(open_dataset(path, need_images=False))
+
+
+def sparse(path):
+    """A file that is long and takes no room: a few bytes, then zeros."""
+    with path.open("wb") as handle:
+        handle.write(b"{")
+        handle.truncate(jsonl.MAX_DOCUMENT_BYTES + 1)
+    return path
 
 
 def read_dump(path):
@@ -284,3 +296,21 @@ def read_rollouts_with(tmp_path, change):
     path = tmp_path / "lines.jsonl"
     path.write_text(json.dumps(ROLLOUT | change) + "\n")
     return read_rollouts(path)
+
+
+def test_documents_above_the_limit_are_not_read(tmp_path):
+    """run.json, scores, baselines, parts of a checkpoint and lists of names are read in bounds."""
+    huge = sparse(tmp_path / "huge.json")
+    config = tmp_path / "checkpoint" / "config.json"
+    config.parent.mkdir()
+    huge.rename(config)
+    for read in (
+        lambda: read_meta(config),
+        lambda: read_baseline(config),
+        lambda: read_class_list(config),
+        lambda: parse_selection(ids=str(config), limit=None, shard=None),
+        lambda: Checkpoint(source="x", path=config.parent, name="x").config(),
+    ):
+        with pytest.raises(CoordevalError, match="larger than 512 MiB") as caught:
+            read()
+        assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import CheckpointError, RunNotWritten
-from coordeval.jsonl import load_json
+from coordeval.jsonl import load_document
 from coordeval.training.loop.lost_worker import lost_worker
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def why_incomplete(folder: Path, *, processes: int = 1, any_rank: bool = False) 
     last, vouches for them.
     """
     try:
-        state = load_json((folder / STATE_NAME).read_bytes())
+        state = load_document(folder / STATE_NAME)
     except (OSError, ValueError):
         return f"{STATE_NAME} is missing or cut"
     if not isinstance(state, dict) or state.get("global_step") != step_of(folder):
@@ -64,7 +64,7 @@ def why_incomplete(folder: Path, *, processes: int = 1, any_rank: bool = False) 
 def _weights_fault(folder: Path) -> str | None:
     if (folder / _INDEX).is_file():
         try:
-            index = load_json((folder / _INDEX).read_bytes())
+            index = load_document(folder / _INDEX)
             names = sorted(set(index["weight_map"].values()))
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return f"{_INDEX} is cut"

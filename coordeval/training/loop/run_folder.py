@@ -11,7 +11,7 @@ from coordeval import __version__
 from coordeval.documents import parse_yaml, read_yaml
 from coordeval.errors import ConfigError, RunLockedError, RunMismatchError
 from coordeval.folder_lock import lock_folder
-from coordeval.jsonl import dump_line, load_json
+from coordeval.jsonl import dump_line, load_document
 from coordeval.training.config_file import config_hash, config_yaml
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _stored_hash(folder: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        raw = load_json(path.read_bytes())
+        raw = load_document(path)
     except (OSError, ValueError) as error:
         raise RunMismatchError(f"{path}: cannot be read: {error}") from None
     return str(raw.get("config_sha256")) if isinstance(raw, dict) else None

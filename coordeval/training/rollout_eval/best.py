@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from coordeval.errors import ConfigError
-from coordeval.jsonl import dump_document, load_json
+from coordeval.jsonl import dump_document, load_document
 from coordeval.metrics.catalogue import describe
 from coordeval.runs import write_atomically
 from coordeval.training.rollout_eval.runs import PREFIX, set_aside
@@ -128,7 +128,7 @@ class BestCheckpoint:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        raw = load_json(path.read_bytes())
+        raw = load_document(path)
     except (OSError, ValueError):
         return None
     known = isinstance(raw, dict) and raw.get("format") == BEST_FORMAT

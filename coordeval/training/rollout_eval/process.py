@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordeval.data.prompts import Prompt
 from coordeval.errors import ConfigError
-from coordeval.jsonl import load_json
+from coordeval.jsonl import load_document
 from coordeval.training.rollout_eval.runs import step_name
 from coordeval.training.rollout_eval.worker import write_job
 
@@ -126,7 +126,7 @@ class ProcessEvaluator:
         taken = None
         for job in sorted((self._folder / "eval").glob(".step_*.job.json")):
             left = int(job.name.removeprefix(".step_").removesuffix(".job.json"))
-            raw = load_json(job.read_bytes())
+            raw = load_document(job)
             if taken is None and 0 < step >= left and self.checkpoint_of(left).is_dir():
                 self.start(left, raw.get("epoch"))
                 taken = left

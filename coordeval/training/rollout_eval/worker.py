@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from coordeval.errors import CoordevalError, RunLockedError, RunMismatchError
-from coordeval.jsonl import dump_line, load_json
+from coordeval.jsonl import dump_line, load_document
 
 SECONDS_BETWEEN_TRIES = 2.0
 
@@ -63,7 +63,7 @@ def _say(text: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run one job file; the error's exit code where it cannot be done."""
     try:
-        return run_job(load_json(Path(arguments[0]).read_bytes()))
+        return run_job(load_document(Path(arguments[0])))
     except CoordevalError as error:
         _say(f"{type(error).__name__}: {error}")
         return error.exit_code
