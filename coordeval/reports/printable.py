@@ -2,7 +2,8 @@
 
 Escape sequences could recolour the screen, move the cursor or set its title; bidirectional marks
 could reorder what a reader sees. Both are shown as visible signs instead. So is what a CI service
-that reads along would take for a command: `::add-mask::` where a line may begin, `##vso[`, `##[`.
+that reads along would take for a command: `::add-mask::` where a line may begin, `##vso[`,
+`##teamcity[`, `##[`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _CONTROL = re.compile(
     "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_COMMAND = re.compile(r"(?<!\S):(?=:)|#(?=#(?:vso)?\[)", re.IGNORECASE)
+_COMMAND = re.compile(r"(?<!\S):(?=:)|#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE)
 _REFERENCE = re.compile(r"([@#])(?=[\w\\-])")
 _WWW = re.compile(r"(?<![A-Za-z0-9])(www)\.", re.IGNORECASE)
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -323,12 +323,13 @@ def test_names_of_protocols_are_no_paths(tmp_path, name, option):
         "x ::warning::",
         "##vso[a]b",
         "##[group]",
+        "x ##teamcity[setParameter name='a' value='b']",
     ],
 )
 def test_texts_are_no_commands_to_a_ci_service(text):
     """No word of a text begins with two colons, nor is `##[` in it; the rest stays as it is."""
     shown = printable(text)
     assert not any(word.startswith("::") for word in shown.split())
-    assert not re.search(r"##(vso)?\[", shown, re.IGNORECASE)
+    assert not re.search(r"##(vso|teamcity)?\[", shown, re.IGNORECASE)
     assert shown.replace("\\x3a", ":").replace("\\x23", "#").replace("\\n", "\n") == text
     assert printable("std::vector # 1 : a") == "std::vector # 1 : a"
