@@ -22,7 +22,7 @@ from coordeval.engines.server_failures import (
     ServerFailure,
 )
 from coordeval.engines.server_unpacking import ACCEPTED, bounded_pieces
-from coordeval.errors import MissingExtraError
+from coordeval.errors import ConfigError, MissingExtraError
 from coordeval.jsonl import load_json
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class ServerHttp:
     """Talks to one server; an async context manager that belongs to one event loop.
 
     `timeout_s` bounds a whole exchange, `max_bytes` an answer. All that goes wrong is a
-    `ServerFailure` with the key blotted out. Raises MissingExtraError without httpx.
+    `ServerFailure` with the key blotted out. Raises MissingExtraError without httpx, ConfigError
+    for a proxy of the environment that cannot be used.
     """
 
     def __init__(
@@ -61,14 +62,19 @@ class ServerHttp:
         httpx = require_httpx()
         self._httpx, self._key = httpx, key
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._client = httpx.AsyncClient(
-            headers={"Accept-Encoding": ACCEPTED}
-            | ({} if key is None else {"Authorization": f"Bearer {key}"}),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            follow_redirects=False,  # the key must not follow to another place
-            trust_env=not address.is_loopback,
-        )
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        try:
+            self._client = httpx.AsyncClient(
+                headers={"Accept-Encoding": ACCEPTED} | headers,
+                limits=httpx.Limits(
+                    max_connections=connections, max_keepalive_connections=connections
+                ),
+                timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+                follow_redirects=False,  # the key must not follow to another place
+                trust_env=not address.is_loopback,
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise _unusable_proxy(error) from None
 
     async def __aenter__(self) -> Self:
         return self
@@ -197,6 +203,18 @@ def require_httpx() -> Any:
     except ImportError:
         raise MissingExtraError("the engine server", "server") from None
     return httpx
+
+
+def _unusable_proxy(error: Exception) -> ConfigError:
+    """What to say of a proxy of the environment, of which nothing is repeated: it may hold a key.
+
+    httpx looks at proxies, and at nothing else of the environment that can be wrong, at its start.
+    """
+    lacks = "httpx[socks] is not installed" if isinstance(error, ImportError) else "no http address"
+    return ConfigError(
+        f"the proxy of the environment (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) cannot be used: "
+        f"{lacks}; mend it, or list the server in NO_PROXY"
+    )
 
 
 def dump_body(body: dict[str, Any]) -> bytes:

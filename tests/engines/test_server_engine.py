@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import signal
+import sys
 import threading
 import time
 import tracemalloc
@@ -633,6 +634,17 @@ def test_the_key_is_sent_and_never_told(pictures, tmp_path, monkeypatch):
         if path.is_file():
             assert key.encode()[:6] not in path.read_bytes()
     assert key not in json.dumps(engine.describe()) + "".join(notes)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "foo"])
+def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(monkeypatch, scheme):
+    """A proxy of the environment that httpx refuses is a configuration fault, not a bug of ours."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://user:s3cr3t@127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", f"{scheme}://user:s3cr3t@127.0.0.1:9")
+    with pytest.raises(ConfigError, match="proxy of the environment") as caught:
+        make_engine("http://192.0.2.1:8000").connect()
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_no_key_sends_no_header(pictures):
