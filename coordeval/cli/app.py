@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import typer
 
+from coordeval.cli.library_words import make_library_words_printable
 from coordeval.cli.streams import drop_unwritable, keep_streams_usable
 from coordeval.cli.verbs import VerbGroup
 from coordeval.errors import (
@@ -86,6 +87,7 @@ def main() -> None:
     """Run the command line; faults of the user are one line on stderr and their exit code."""
     _exit_on_signals()
     keep_streams_usable()
+    make_library_words_printable()
     try:
         app()
         sys.stdout.flush()

@@ -333,3 +333,23 @@ def test_texts_are_no_commands_to_a_ci_service(text):
     assert not re.search(r"##(vso|teamcity)?\[", shown, re.IGNORECASE)
     assert shown.replace("\\x3a", ":").replace("\\x23", "#").replace("\\n", "\n") == text
     assert printable("std::vector # 1 : a") == "std::vector # 1 : a"
+
+
+def test_libraries_print_no_control_characters(monkeypatch):
+    """Names of a checkpoint that a library logs or warns of reach no terminal as control."""
+    import logging
+    import warnings
+
+    from coordeval.cli.library_words import make_library_words_printable
+
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    before = logging.getLogRecordFactory()
+    try:
+        make_library_words_printable()
+        record = logging.getLogRecordFactory()(
+            "x", logging.WARNING, "f", 1, "\x1b[1mkeys\x1b[0m\n%s | new", (LINK,), None
+        )
+        assert record.getMessage() == f"keys\n{printable(LINK)} | new"
+        assert_only_text(warnings.formatwarning(LINK, UserWarning, "f.py", 1, "x"))
+    finally:
+        logging.setLogRecordFactory(before)
