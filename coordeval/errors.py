@@ -29,10 +29,26 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 
+_LONGEST = 1500
+"""Characters of a message. What is quoted of a foreign text is cut where it is quoted; this is the
+fence behind that."""
+_HEAD = 1000
+
+
 class CoordevalError(Exception):
-    """A fault that the user can mend; its text says what, where and how."""
+    """A fault that the user can mend; its text says what, where and how.
+
+    A longer text than `_LONGEST` loses its middle: where the fault is stands first, how to mend it
+    last.
+    """
 
     exit_code = EXIT_USAGE
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) <= _LONGEST:
+            return text
+        return f"{text[:_HEAD]} ... {text[_HEAD - _LONGEST + 5 :]}"
 
 
 class ConfigError(CoordevalError):

@@ -16,6 +16,7 @@ from coordeval.errors import DataError, RunLockedError, RunMismatchError, RunNot
 from coordeval.folder_lock import lock_folder
 from coordeval.jsonl import dump_document, dump_line, load_document, load_json
 from coordeval.line_log import LineLog
+from coordeval.quoting import shown
 from coordeval.records import Category
 from coordeval.rollout_lines import (
     iter_rollouts,
@@ -152,7 +153,7 @@ def read_meta(meta_path: Path) -> dict[str, Any]:
     found = meta.get("format") if isinstance(meta, dict) else None
     if not isinstance(meta, dict) or found != RUN_FORMAT:
         raise DataError(
-            f"{meta_path}: format {found!r} is not {RUN_FORMAT!r}; "
+            f"{meta_path}: format {shown(str(found), 40)} is not {RUN_FORMAT!r}; "
             "it was written by another version of coordeval: score it with that version"
         )
     return meta
@@ -216,13 +217,13 @@ class RunWriter:
         meta = read_meta(meta_path)
         differing = [key for key in identity if meta.get(key) != identity[key]]
         if differing:
-            shown = "; ".join(
+            differing = "; ".join(
                 f"{name}: {_short(there)} there, {_short(now)} now"
                 for key in differing
                 for name, there, now in _differences(key, meta.get(key), identity[key])
             )
             raise RunMismatchError(
-                f"{self.path}: belongs to other settings ({shown}); use another --out"
+                f"{self.path}: belongs to other settings ({differing}); use another --out"
             )
         return meta
 

@@ -6,7 +6,6 @@ classes were looked for).
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard
 from coordeval.data.contract import read_side
 from coordeval.data.federated import NEGATIVE, NOT_EXHAUSTIVE, read_federated, read_frequency
 from coordeval.data.images import upright_size
+from coordeval.data.objects import MAX_PX
 from coordeval.data.paths import resolve_image
 from coordeval.errors import DataError
 from coordeval.foreign_paths import is_file
@@ -278,7 +278,7 @@ def read_annotation(
         raise DataError("'iscrowd' must be 0 or 1")
     area = annotation.get("area")
     if area is not None:
-        (area,) = _floats([area], "area")
+        (area,) = _floats([area], "area", MAX_PX**2)
     chosen = choose_geometry(annotation, geometry)
     return GroundTruthObject(
         names[annotation["category_id"]],
@@ -323,18 +323,14 @@ def _single_polygon(annotation: dict[str, Any]) -> tuple[tuple[float, ...] | Non
     return tuple(_floats(part, "segmentation")), None
 
 
-def _floats(values: list[Any], key: str) -> list[float]:
+def _floats(values: list[Any], key: str, most: float = MAX_PX) -> list[float]:
     out = []
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{key!r} must hold numbers, not {shown(str(value), 40)}")
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise DataError(f"{key!r} holds a number that is not finite")
-        out.append(number)
+        if not -most <= value <= most:
+            raise DataError(f"{key!r} holds a number that is not finite or beyond {most:.0e}")
+        out.append(float(value))
     return out
 
 

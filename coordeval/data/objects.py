@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MIN_VALUES: dict[GeometryKind, int] = {"bbox_2d": 4, "poly": 6, "line": 4}
+MAX_PX = 1e12
+"""No coordinate is farther from its image's corner: areas and overlaps stay far from overflow."""
 
 
 def read_object(
@@ -88,8 +90,8 @@ def _geometry_px(
     for value in raw:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{kind!r} must hold only numbers or only coordinate tokens: {value!r}")
-        if not _is_finite(value):
-            raise DataError(f"{kind!r} holds a number that is not finite")
+        if not -MAX_PX <= value <= MAX_PX:
+            raise DataError(f"{kind!r} holds a number that is not finite or beyond {MAX_PX:.0e}")
         if bins and not (0 <= value <= MAX_BIN and value == int(value)):
             raise DataError(f"{kind!r} holds {value!r}, which is not a bin 0..{MAX_BIN}")
     if bins:
@@ -131,4 +133,4 @@ def hull_px(obj: GroundTruthObject) -> tuple[float, float, float, float]:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-__all__ = ["MIN_VALUES", "hull_px", "read_object", "write_object"]
+__all__ = ["MAX_PX", "MIN_VALUES", "hull_px", "read_object", "write_object"]

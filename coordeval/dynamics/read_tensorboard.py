@@ -103,7 +103,8 @@ def _scalars(event: Any, tools: _Tools) -> dict[str, float]:
             # TensorFlow 2 writes scalars as tensors without dimensions; texts are such, too.
             try:
                 values[value.tag] = float(tools.to_array(value.tensor))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, KeyError, OverflowError):
+                # No number, of a type that nobody knows, or more than its type holds.
                 continue
     return values
 

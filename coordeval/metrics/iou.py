@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coordeval.metrics.near_canvas import near_canvas
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -158,11 +160,19 @@ def _mask_values(
     return np.nan_to_num(out)
 
 
+_NOTHING = [0.0] * 6
+"""A polygon that covers no pixel."""
+
+
 def polygon_rle(flat_xy_px: Sequence[float], width: int, height: int) -> Any:
-    """The run-length mask of one polygon on a canvas of that size (pycocotools form)."""
+    """The run-length mask of one polygon on a canvas of that size (pycocotools form).
+
+    Vertices may lie anywhere; what is far off the canvas costs nothing.
+    """
     from pycocotools import mask as mask_api
 
-    return mask_api.frPyObjects([list(map(float, flat_xy_px))], height, width)[0]
+    flat = near_canvas(flat_xy_px, width, height)
+    return mask_api.frPyObjects([flat or _NOTHING], height, width)[0]
 
 
 __all__ = [

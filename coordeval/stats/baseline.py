@@ -17,6 +17,7 @@ from coordeval.atomic import output_file
 from coordeval.errors import DataError, NotComparable
 from coordeval.jsonl import dump_line, load_document
 from coordeval.metrics.names.stored import names_essence
+from coordeval.quoting import shown
 from coordeval.stats.coco_stats import run_matches
 from coordeval.stats.image_table import ImageTable
 from coordeval.stats.packed_matches import pack_matches
@@ -162,12 +163,12 @@ def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) 
         here, there = _essence(protocol), _essence(baseline.protocol)
         names = {*here, *there} - {"sha256"}
         differing = sorted(key for key in names if here.get(key) != there.get(key))
-        shown = "; ".join(
+        differing = "; ".join(
             f"{key}: {_short(baseline.protocol.get(key))} there, {_short(protocol.get(key))} here"
             for key in differing
         )
         raise NotComparable(
-            f"{where}: made under another protocol ({shown or 'its hash is another'})"
+            f"{where}: made under another protocol ({differing or 'its hash is another'})"
         )
     for name in _DEFINING_VERSIONS:
         if baseline.versions.get(name) != result.versions.get(name):
@@ -220,7 +221,7 @@ def read_baseline(path: Path) -> Baseline:
         raise DataError(f"{path}: not JSON: {error}") from None
     found = raw.get("format") if isinstance(raw, dict) else None
     if found != BASELINE_FORMAT:
-        raise DataError(f"{path}: format {found!r} is not {BASELINE_FORMAT!r}")
+        raise DataError(f"{path}: format {shown(str(found), 40)} is not {BASELINE_FORMAT!r}")
     missing = [name for name in _FIELDS if name not in raw]
     if missing or not all(isinstance(raw[name], dict) for name in _FIELDS if name != "run"):
         raise DataError(f"{path}: not a whole baseline; re-make it with --update-baseline")

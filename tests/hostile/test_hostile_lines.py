@@ -314,3 +314,34 @@ def test_documents_above_the_limit_are_not_read(tmp_path):
         with pytest.raises(CoordevalError, match="larger than 512 MiB") as caught:
             read()
         assert "\n" not in str(caught.value)
+
+
+BAND = """{"objects": [{"desc": "a", "poly": [<|coord_222|>, <|coord_222|>, <|coord_999|>,
+<|coord_222|>, <|coord_999|>, <|coord_888|>, <|coord_222|>, <|coord_888|>]}]}"""
+
+
+@pytest.mark.parametrize("far", [1e9, 1e12])
+def test_polygons_of_any_size_are_scored(tmp_path, far):
+    """One vertex far away costs no memory and ends no process; what is on the image is matched."""
+    path = tmp_path / "run.jsonl"
+    gt = [{"desc": "a", "poly": [2, 2, far, 2, far, 8, 2, 8]}]
+    path.write_text(json.dumps(ROLLOUT | {"gt": gt, "text": BAND}) + "\n")
+    prepare = """
+        from coordeval.metrics.score import score_run
+        from coordeval.runs import open_run
+    """
+    call = "assert score_run(open_run(path)).metrics['f1/0.50/f1'] == 1"
+    used_mb, refusal = peak_mb(prepare, call, path)
+    assert used_mb < 200
+    assert not refusal
+
+
+@pytest.mark.parametrize("far", [1e13, 1.7e308, -(10**30)])
+@pytest.mark.parametrize("kind", ["poly", "bbox_2d"])
+def test_coordinates_beyond_all_images_are_refused(tmp_path, kind, far):
+    """Their areas would overflow; the line is named."""
+    path = tmp_path / "run.jsonl"
+    box = {"bbox_2d": [0, 0, far, 8], "poly": [2, 2, far, 2, far, 8, 2, 8]}[kind]
+    path.write_text(json.dumps(ROLLOUT | {"gt": [{"desc": "a", kind: box}]}) + "\n")
+    with pytest.raises(DataError, match=r"run.jsonl:1: .* not finite or beyond 1e\+12"):
+        score_run(open_run(path))

@@ -51,6 +51,21 @@ def test_records_that_claim_more_than_memory_are_refused(tmp_path, claimed):
     assert "breaks off" in read.notes[0]
 
 
+def test_tensors_of_odd_types_are_passed_over(tmp_path):
+    """A type that nobody knows, more than a type holds, or no content: the other values are read."""
+    pytest.importorskip("tensorboard")
+    made = import_module("tensorboard.compat.proto.event_pb2").Event(step=3)
+    for number, (dtype, content) in enumerate([(121, b"1234"), (4, b""), (1, b"123"), (23, b"")]):
+        tensor = made.summary.value.add(tag=f"odd/{number}").tensor
+        tensor.dtype, tensor.tensor_content = dtype, content
+    made.summary.value[1].tensor.int_val.append(70_000)  # in a uint8
+    made.summary.value.add(tag="train/loss", simple_value=0.5)
+    path = tmp_path / "events.out.tfevents.1"
+    path.write_bytes(framed(made.SerializeToString()))
+    read = read_event_file(LogFile(path=path, kind="tensorboard"))
+    assert [(row.step, dict(row.values)) for row in read.rows] == [(3, {"train/loss": 0.5})]
+
+
 @pytest.mark.parametrize("name", ["trainer_state.json", "logging.jsonl"])
 @pytest.mark.parametrize(
     "text",
