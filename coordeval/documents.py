@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 MAX_YAML_NODES = 50_000
 """Values of a YAML file, those that aliases repeat counted each time."""
+MAX_YAML_DEPTH = 100
+"""Lists and mappings inside one another; PyYAML's time grows with their square."""
 MAX_DOTTED = 300
 _SHOWN = 300
 # tomllib's time is quadratic in the number of parts of one dotted key.
@@ -108,6 +110,20 @@ def _plain_loader() -> tuple[Any, Any]:
             first: [(tag, form) for tag, form in found if not tag.endswith(":timestamp")]
             for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
+
+        depth = 0
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            """The next value, with all that is inside it."""
+            self.depth += 1
+            if self.depth > MAX_YAML_DEPTH:
+                place = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+                raise yaml.composer.ComposerError(
+                    None, None, f"nested more than {MAX_YAML_DEPTH} deep", place
+                )
+            node: yaml.Node | None = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Before `<<` is filled in: every key that is written stands once."""

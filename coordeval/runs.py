@@ -217,13 +217,13 @@ class RunWriter:
         meta = read_meta(meta_path)
         differing = [key for key in identity if meta.get(key) != identity[key]]
         if differing:
-            differing = "; ".join(
+            told = "; ".join(
                 f"{name}: {_short(there)} there, {_short(now)} now"
                 for key in differing
                 for name, there, now in _differences(key, meta.get(key), identity[key])
             )
             raise RunMismatchError(
-                f"{self.path}: belongs to other settings ({differing}); use another --out"
+                f"{self.path}: belongs to other settings ({told}); use another --out"
             )
         return meta
 

@@ -22,8 +22,9 @@ _Point = tuple[float, float]
 def near_canvas(flat_xy_px: Sequence[float], width: float, height: float) -> list[float]:
     """The flat polygon x, y, x, y, ..., cut where it leaves the canvas by more than `MARGIN_PX`.
 
-    What is seen on the canvas is the same. Sutherland and Hodgman, Reentrant polygon clipping, 1974: edges may run along the margin's rim.
-    Empty where nothing of the polygon is near. Coordinates must be finite.
+    What is seen on the canvas is the same. Sutherland and Hodgman, Reentrant polygon clipping,
+    1974: edges may run along the margin's rim. Empty where nothing of the polygon is near.
+    Coordinates must be finite.
     """
     flat = [float(value) for value in flat_xy_px]
     low, right, bottom = -float(MARGIN_PX), width + MARGIN_PX, height + MARGIN_PX

@@ -163,12 +163,12 @@ def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) 
         here, there = _essence(protocol), _essence(baseline.protocol)
         names = {*here, *there} - {"sha256"}
         differing = sorted(key for key in names if here.get(key) != there.get(key))
-        differing = "; ".join(
+        told = "; ".join(
             f"{key}: {_short(baseline.protocol.get(key))} there, {_short(protocol.get(key))} here"
             for key in differing
         )
         raise NotComparable(
-            f"{where}: made under another protocol ({differing or 'its hash is another'})"
+            f"{where}: made under another protocol ({told or 'its hash is another'})"
         )
     for name in _DEFINING_VERSIONS:
         if baseline.versions.get(name) != result.versions.get(name):
