@@ -8,8 +8,6 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from coordeval.engines.server_address import hide_key
 from coordeval.engines.server_failures import (
     GarbageAnswer,
@@ -23,7 +21,7 @@ from coordeval.engines.server_failures import (
 )
 from coordeval.engines.server_unpacking import ACCEPTED, bounded_pieces
 from coordeval.errors import ConfigError, MissingExtraError
-from coordeval.jsonl import load_json
+from coordeval.jsonl import dump_line, load_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -218,8 +216,8 @@ def _unusable_proxy(error: Exception) -> ConfigError:
 
 
 def dump_body(body: dict[str, Any]) -> bytes:
-    """A request's JSON body."""
-    return orjson.dumps(body)
+    """A request's JSON body; lone surrogates of a dataset's words are escapes in it."""
+    return dump_line(body)
 
 
 def _error_code(document: dict[str, Any]) -> int:

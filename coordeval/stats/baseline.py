@@ -11,11 +11,10 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from coordeval.atomic import output_file
 from coordeval.errors import DataError, NotComparable
-from coordeval.jsonl import dump_line, load_document
+from coordeval.jsonl import dump_line, dump_sorted, load_document
 from coordeval.metrics.names.stored import names_essence
 from coordeval.quoting import shown
 from coordeval.stats.coco_stats import run_matches
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 MAX_COUNT = 1e15
 BASELINE_FORMAT = "coordeval-baseline/1"
 _DEFINING_VERSIONS = ("parser", "metrics")
+_SHOWN = 4  # differing fields of a protocol that an error line names
 _FIELDS = (
     "run",
     "ground_truth",
@@ -125,7 +125,7 @@ def _objects(columns: Columns, first: int, last: int) -> list[list[Any]]:
 def protocol_of(result: ScoreResult) -> dict[str, Any]:
     """The protocol's fields with a hash over all that define the numbers (not its note)."""
     fields = {key: value for key, value in result.protocol.items() if key != "note"}
-    data = orjson.dumps(_essence(fields), option=orjson.OPT_SORT_KEYS)
+    data = dump_sorted(_essence(fields))
     return {**fields, "sha256": hashlib.sha256(data).hexdigest()}
 
 
@@ -164,9 +164,12 @@ def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) 
         names = {*here, *there} - {"sha256"}
         differing = sorted(key for key in names if here.get(key) != there.get(key))
         told = "; ".join(
-            f"{key}: {_short(baseline.protocol.get(key))} there, {_short(protocol.get(key))} here"
-            for key in differing
+            f"{shown(key, 40)}: {_short(baseline.protocol.get(key))} there, "
+            f"{_short(protocol.get(key))} here"
+            for key in differing[:_SHOWN]
         )
+        if len(differing) > _SHOWN:
+            told += f"; and {len(differing) - _SHOWN} more"
         raise NotComparable(
             f"{where}: made under another protocol ({told or 'its hash is another'})"
         )
@@ -180,7 +183,7 @@ def refuse_incomparable(baseline: Baseline, result: ScoreResult, *, where: str) 
 
 
 def _short(value: Any) -> str:
-    text = orjson.dumps(value).decode()
+    text = _dump(value).decode()
     return text if len(text) <= 60 else text[:57] + "..."
 
 
