@@ -27,6 +27,10 @@ from fuzzing.session import HANG_SECONDS, run_session
 from fuzzing.table import TARGETS
 
 GRACE_SECONDS = 60
+SLICE_SECONDS = 60.0
+"""With atheris a target's process is replaced this often: that engine's own memory grows with its
+executions, up to the limit after some minutes. What it has found out is handed on."""
+SEED_STEP = 1000
 HEADERS = ("target", "executions", "read", "findings", "us/byte", "at bytes", "growth", "peak MB")
 
 
@@ -87,9 +91,47 @@ def run_all(
 def run_one(
     name: str, seconds: float, *, seed: int, engine: str, artifacts: Path
 ) -> dict[str, Any]:
-    """One target in a process of its own; a process that dies is a finding of its own."""
+    """One target, in one process or in several after each other that share their inputs."""
+    slices = max(1, round(seconds / SLICE_SECONDS)) if engine == "atheris" else 1
     folder = Path(tempfile.mkdtemp(prefix="fuzz-run-"))
+    ledgers = [
+        _run_slice(
+            name,
+            seconds / slices,
+            seed=seed + SEED_STEP * number,
+            engine=engine,
+            artifacts=artifacts,
+            folder=folder,
+        )
+        for number in range(slices)
+    ]
+    shutil.rmtree(folder, ignore_errors=True)
+    return merged(ledgers)
+
+
+def merged(ledgers: list[dict[str, Any]]) -> dict[str, Any]:
+    """One ledger of those of a target's processes: sums, worst cases, every finding once."""
+    slowest = max(ledgers, key=lambda ledger: ledger["slowest_us_per_byte"])
+    steepest = max(ledgers, key=lambda ledger: ledger["growth"].get("exponent", 0.0))
+    findings = {(f["error"], f["place"]): f for ledger in ledgers for f in ledger["findings"]}
+    return {
+        **slowest,
+        "executions": sum(ledger["executions"] for ledger in ledgers),
+        "read": sum(ledger["read"] for ledger in ledgers),
+        "seconds": round(sum(ledger["seconds"] for ledger in ledgers), 1),
+        "peak_mb": max(ledger["peak_mb"] for ledger in ledgers),
+        "findings": list(findings.values()),
+        "growth": steepest["growth"],
+        "finished": all(ledger["finished"] for ledger in ledgers),
+    }
+
+
+def _run_slice(
+    name: str, seconds: float, *, seed: int, engine: str, artifacts: Path, folder: Path
+) -> dict[str, Any]:
+    """A process of its own; one that dies is a finding of its own."""
     out = folder / "ledger.json"
+    out.unlink(missing_ok=True)
     command = [sys.executable, __file__, "--child", name, "--seconds", str(seconds)]
     command += ["--seed", str(seed), "--engine", engine, "--out", str(out)]
     command += ["--artifacts", str(artifacts.resolve())]
@@ -121,7 +163,6 @@ def run_one(
                 "bytes": 0,
             }
         )
-    shutil.rmtree(folder, ignore_errors=True)
     return ledger
 
 

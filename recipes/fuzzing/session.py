@@ -230,9 +230,12 @@ def _feed_by_coverage(session: Session, seeds: list[bytes], seconds: float, seed
             return mixed
         return rng.choice(session.target.mutators)(data, rng)[:max_size]
 
-    corpus = tempfile.mkdtemp(prefix="fuzz-corpus-")
+    corpus = (
+        Path(tempfile.gettempdir()) / "corpus"
+    )  # the parent's TMPDIR: the next process reads on
+    corpus.mkdir(exist_ok=True)
     for number, data in enumerate(seeds):
-        (Path(corpus) / f"seed-{number}").write_bytes(data[:MAX_BYTES])
+        (corpus / f"seed-{number}").write_bytes(data[:MAX_BYTES])
     arguments = [
         sys.argv[0],
         f"-max_total_time={max(1, round(seconds))}",
@@ -243,7 +246,7 @@ def _feed_by_coverage(session: Session, seeds: list[bytes], seconds: float, seed
         "-verbosity=0",
         "-print_final_stats=0",
         f"-artifact_prefix={session._artifacts}{os.sep}",  # noqa: SLF001 - two halves of one thing
-        corpus,
+        str(corpus),
     ]
     atheris.Setup(arguments, session.feed, custom_mutator=bend)
     with contextlib.suppress(SystemExit):
