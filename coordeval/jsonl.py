@@ -22,6 +22,8 @@ MAX_LINE_BYTES = 64 << 20
 MAX_DOCUMENT_BYTES = 512 << 20
 """A longer file is not read as one document (run.json, scores, parts of a checkpoint, lists)."""
 
+_PIECE_BYTES = 1 << 20
+
 
 def dump_line(value: Any) -> bytes:
     """One JSON line with its newline; lone surrogates survive as escapes, NaN becomes null."""
@@ -79,10 +81,15 @@ def read_document(path: Path) -> bytes:
     """
     with path.open("rb") as handle:
         is_larger = os.fstat(handle.fileno()).st_size > MAX_DOCUMENT_BYTES
-        data = b"" if is_larger else handle.read(MAX_DOCUMENT_BYTES + 1)
-    if is_larger or len(data) > MAX_DOCUMENT_BYTES:
+        left = -1 if is_larger else MAX_DOCUMENT_BYTES
+        pieces: list[bytes] = []
+        # In pieces: a single read of so much would ask for all of the memory at once.
+        while left >= 0 and (piece := handle.read(_PIECE_BYTES)):
+            pieces.append(piece)
+            left -= len(piece)
+    if left < 0:
         raise ValueError(f"larger than {MAX_DOCUMENT_BYTES >> 20} MiB, not read")
-    return data
+    return b"".join(pieces)
 
 
 def load_document(path: Path) -> Any:
