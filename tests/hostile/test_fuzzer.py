@@ -1,5 +1,6 @@
 """The fuzzer itself: it finds planted faults, refuses none that is fine, and can be repeated."""
 
+import dataclasses
 import importlib
 import json
 import random
@@ -88,11 +89,28 @@ def test_crashes_are_findings_once_per_place(tmp_path):
 )
 def test_refusals_are_one_bounded_line(tmp_path, text, fine):
     """A fault told in no line, in two, or in a flood is a finding; one line is a refusal."""
-    from coordeval.errors import DataError
 
-    one = session(tmp_path, planted(lambda data: DataError(text)))
+    class RefusalError(Exception):
+        """As a server's failures are, which bound no text themselves."""
+
+    target = planted(lambda data: RefusalError(text))
+    one = session(tmp_path, dataclasses.replace(target, refuses=lambda: (RefusalError,)))
     one.feed(b"a")
     assert (not one.ledger.findings) == fine
+
+
+def test_processes_of_one_target_make_one_row():
+    """Executions add up, the worst of each stays, and a finding is told once."""
+    fuzz = importlib.import_module("fuzz")
+    ledger = dataclasses.asdict(module("session").Ledger(name="x", engine="atheris"))
+    found = {"error": "ValueError", "place": "a.py:1", "text": "no", "input": "f", "bytes": 1}
+    first = ledger | {"executions": 5, "read": 2, "peak_mb": 9.0, "findings": [found]}
+    second = ledger | {"executions": 7, "slowest_us_per_byte": 3.0, "findings": [found]}
+    second |= {"growth": {"exponent": 1.2}, "seconds": 4.0}
+    row = fuzz.merged([first, second])
+    assert (row["executions"], row["read"], row["peak_mb"], row["seconds"]) == (12, 2, 9.0, 4.0)
+    assert (row["slowest_us_per_byte"], row["growth"]) == (3.0, {"exponent": 1.2})
+    assert row["findings"] == [found]
 
 
 def test_growth_is_told_from_size():
