@@ -106,7 +106,7 @@ def test_the_overview_shows_the_layers_that_are_checked():
 
     diagram = docs_module("flow_diagram")
     assert diagram.layers()[0].startswith("cli")
-    assert diagram.layers()[-1] == "addresses, errors, quoting"
+    assert diagram.layers()[-1] == "addresses, counted, errors, quoting"
     page = (DOCS / "design" / "overview.md").read_text(encoding="utf-8")
     for name in ", ".join(diagram.layers()).split(", "):
         assert f"`{name}`" in page, name

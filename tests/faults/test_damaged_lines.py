@@ -250,7 +250,9 @@ def test_a_tail_that_is_no_line_is_cut(tail, commands, rollout_words, run, whole
     with (run / "rollouts.jsonl").open("ab") as handle:
         handle.write(tail)
     ended = commands.run(*rollout_words(run))
-    assert (ended.code, f"a torn last line ({len(tail):,} bytes)" in ended.error) == (0, True)
+    size = "1 byte" if len(tail) == 1 else f"{len(tail):,} bytes"
+    told = f"a torn last line ({size})"
+    assert (ended.code, told in ended.error) == (0, True)
     assert files_of(run) == files_of(whole_run)
 
 
@@ -270,7 +272,7 @@ def test_a_doubled_line_is_no_complete_run(commands, rollout_words, run, tmp_pat
     scoring = [word for word in rollout_words(run) if word != "--no-score"]
     for words in (rollout_words(run), scoring, [*scoring, "--json"]):
         ended = commands.run(*words)
-        assert (ended.code, "1 repeated lines" in ended.stderr) == (3, True), words
+        assert (ended.code, "1 repeated line" in ended.stderr) == (3, True), words
         # The run is in order again.
         assert "ids stand twice: line 5 (first on line 4); keep one line for each" in ended.stderr
     assert json.loads(ended.stdout)["counts"]["repeated"] == 1
