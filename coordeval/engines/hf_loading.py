@@ -15,6 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from coordeval.coords import CoordVocabulary
 from coordeval.engines.adapter_folder import check_adapter
 from coordeval.engines.checkpoint import text_setting
+from coordeval.engines.hub_kernels import refuse_hub_kernels
 from coordeval.errors import CheckpointError, ConfigError, MissingExtraError
 from coordeval.jsonl import load_document
 from coordeval.quoting import shown
@@ -94,6 +95,7 @@ def load_reader(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> R
     config = checkpoint.config()
     check_model_type(config, checkpoint.source)
     if not trust_remote_code:
+        refuse_hub_kernels(config, checkpoint.source)
         _require_tokenizer(checkpoint)
     for name in JSON_PARTS:
         _optional_json(checkpoint.path / name)

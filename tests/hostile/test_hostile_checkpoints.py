@@ -164,6 +164,25 @@ def test_code_of_a_checkpoint_never_runs(copy, where):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("part", [None, "text_config", "vision_config"])
+@pytest.mark.parametrize("value", ["owner/kernel", {"": "sdpa", "text_config": "owner/kernel:f"}])
+def test_kernels_of_the_hub_are_refused(copy, part, value):
+    """Attention that would be fetched and run is named with its key; the library's own is not."""
+    folder, _ = copy
+    path = folder / "config.json"
+    raw = json.loads(path.read_text())
+    target = raw if part is None else raw[part]
+    target["_attn_implementation"] = value
+    path.write_text(json.dumps(raw))
+    told = refusal_of(lambda: load_all(folder))
+    assert told is not None
+    assert "_attn_implementation" in told
+    assert "owner/kernel" in told
+    target["_attn_implementation"] = "sdpa"
+    path.write_text(json.dumps(raw))
+    assert refusal_of(lambda: load_all(folder)) is None
+
+
 RUNS_CODE = frozenset(
     {
         "compile",
