@@ -108,7 +108,7 @@ $(VENV)/.bench: $(VENV)/.dev
 	-$(PIP) -c constraints.txt --no-deps --target $(VENV)/torchvision-for-bench torchvision
 	@touch $@
 
-bench: $(VENV)/.bench ## all benchmarks, 40 minutes (QUICK=1: a look in 5): ratios measured in one run
+bench: $(VENV)/.bench ## all benchmarks, 47 minutes (QUICK=1: a look in 5): ratios measured in one run
 	$(BIN)/python benchmarks/run_all.py $(if $(QUICK),--quick)
 
 bench-docs: $(VENV)/.bench ## docs/benchmarks.md from what make bench found

@@ -216,10 +216,10 @@ def measure(options: argparse.Namespace) -> list[Table]:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes, device, stages."""
-    parser.add_argument("--positions", type=int, default=1024)
-    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--positions", type=int, default=512)
+    parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
